@@ -11,7 +11,12 @@
  * error. In the change part of an operation a missing range is a bug and trips an
  * assertion. Source: item.md 3.
  */
-import type { LockPtr } from '../mount/op.js';
+
+/**
+ * A granted cluster lock as the core knows it (the address of its lock record).
+ * The item calls check range and mode with it.
+ */
+export type LockPtr = number;
 
 /** Returned instead of a length when there is no such item. */
 export const ABSENT = -1;

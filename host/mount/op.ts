@@ -20,6 +20,8 @@
  * operation let go of what it holds before it waits.
  */
 
+import type { LockPtr } from '../core/items.js';
+
 /** Thrown by a part that is missing; the driver awaits `ready` and retries. */
 export class Wait extends Error {
   constructor(readonly ready: Promise<unknown>) {
@@ -32,12 +34,6 @@ export const MODE_READ = 1;
 export const MODE_WRITE = 2;
 export const MODE_WRITE_ONLY = 3;
 export type LockMode = 0 | 1 | 2 | 3;
-
-/**
- * A granted cluster lock as the core knows it (an address of its lock record).
- * It is passed to the item calls, which check range and mode with it.
- */
-export type LockPtr = number;
 
 /** The operation in progress: what it holds and how it asks for more. */
 export interface Op {
