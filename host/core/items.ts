@@ -37,7 +37,7 @@ export interface FoundKey {
 }
 
 export interface Items {
-  /** View of the value window, 896 bytes; results are read from it, values to store are put into it. */
+  /** View of the value window, 896 bytes: results are read here, values to store put here. */
   readonly val: DataView;
   readonly valBytes: Uint8Array;
   /** Where names go before a `...Name` call: at most 255 bytes. */

@@ -28,7 +28,7 @@ export interface Clock {
 
 const wallOffsetNs = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
 
-/** The machine's clock. Wall time follows the system's and has the high-resolution counter's digits. */
+/** The machine's clock. Wall time is the system's with the high-resolution counter's digits. */
 export const realClock: Clock = {
   now() {
     // Date.now() is exact to the millisecond; the counter adds the digits below it.

@@ -121,7 +121,8 @@ class FileDevice implements Device {
     if (!this.direct || isAligned(buf)) return null;
     if (offset % DEVICE_UNIT_BYTES !== 0 || buf.length % DEVICE_UNIT_BYTES !== 0) {
       throw new ScoutfsError('UNALIGNED_IO', 'EINVAL', {
-        message: `${this.path}: direct I/O of ${buf.length} bytes at ${offset} is not in 4096-byte units`,
+        message: `${this.path}: direct I/O of ${buf.length} bytes at ${offset} ` +
+          'is not in 4096-byte units',
       });
     }
     return alignedMemory(buf.length);
@@ -171,7 +172,7 @@ Promise<{ handle: fsp.FileHandle; direct: boolean }> {
   return { handle: await fsp.open(path, flags), direct: false };
 }
 
-/** Opens a block device or image file. @throws the open error with the path; EINVAL for other file types */
+/** Opens a block device or image file. @throws the open error with the path; ENOTBLK for others */
 export async function openDevice(path: string, opts: OpenDeviceOptions = {}): Promise<Device> {
   const flags = (opts.readOnly === true ? fsConstants.O_RDONLY : fsConstants.O_RDWR);
   let stat: fs.Stats;
