@@ -36,6 +36,16 @@ export interface FoundKey {
   fourth: number;
 }
 
+/** A key whose fields may use all 64 bits (totals and indexes). */
+export interface WideKey {
+  zone: number;
+  first: bigint;
+  type: number;
+  second: bigint;
+  third: bigint;
+  fourth: number;
+}
+
 export interface Items {
   /** View of the value window, 896 bytes: results are read here, values to store put here. */
   readonly val: DataView;
@@ -101,4 +111,13 @@ export interface Items {
   /** Blind delete under a WRITE_ONLY lock. */
   deleteForce(lock: LockPtr, primary: LockPtr, zone: number, first: number, type: number,
     second: number, third: number, fourth: number): void;
+  /**
+   * Adds the increment in the window to the key's total under a WRITE_ONLY lock; increments
+   * that add up to nothing leave no item. Absent: totals cannot be kept. @throws EIO
+   */
+  delta?(lock: LockPtr, primary: LockPtr, key: WideKey, valLen: number): void;
+  /** `createForce` for any key. */
+  createForceWide?(lock: LockPtr, primary: LockPtr, key: WideKey): void;
+  /** `deleteForce` for any key. */
+  deleteForceWide?(lock: LockPtr, primary: LockPtr, key: WideKey): void;
 }

@@ -15,6 +15,13 @@
  * and runs the function again from its beginning; locks got so far stay held
  * meanwhile. When everything is there the function finishes without a promise.
  *
+ * Long operations (truncate, deletion, large writes) are closures that keep their
+ * progress: every run is one transaction at most and ends with a `Wait` for what
+ * the next one needs (device writes, a commit, or nothing: a resolved promise).
+ * A `Wait` after `hold` therefore leaves the transaction and keeps the changes;
+ * the locks stay held, so the operation as a whole is isolated from other mounts.
+ * A rejected `ready` ends the operation with that error.
+ *
  * Locks are taken in the order of `inode.md` 1; `lock` keeps the order safe by
  * itself: a lock out of order that is not immediately available makes the
  * operation let go of what it holds before it waits.
@@ -24,7 +31,14 @@ import type { LockPtr } from '../core/items.js';
 
 /** Thrown by a part that is missing; the driver awaits `ready` and retries. */
 export class Wait extends Error {
-  constructor(readonly ready: Promise<unknown>) {
+  /**
+   * @param ready   resolves when the function can be run again
+   * @param unlock  the driver lets go of every lock before it waits (offline data)
+   * @param abandon called instead of another run when the wait was interrupted
+   */
+  constructor(
+    readonly ready: Promise<unknown>, readonly unlock = false, readonly abandon?: () => void,
+  ) {
     super('wait');
   }
 }
@@ -43,6 +57,10 @@ export interface Op {
   lockRename(): LockPtr;
   /** ORPHAN, WRITE_ONLY. @throws Wait */
   lockOrphan(): LockPtr;
+  /** TOTL, WRITE_ONLY. @throws Wait */
+  lockTotl(): LockPtr;
+  /** INDX, WRITE_ONLY. @throws Wait */
+  lockIndx(): LockPtr;
   /** INDEX(type, seq), WRITE_ONLY. @throws Wait */
   lockIndex(type: number, seq: number): LockPtr;
   /**
@@ -59,6 +77,9 @@ export interface Op {
   hold(allocating: boolean): void;
   /** Adds to the mount's inode count delta; only after `hold`. */
   addInodeCount(delta: number): void;
-  /** A fresh inode number from the directory or the other pool. @throws Wait, ENOSPC */
+  /**
+   * A fresh inode number from the directory or the other pool; every run of one
+   * operation gets the same. @throws Wait, ENOSPC
+   */
   allocIno(isDir: boolean): number;
 }
