@@ -1,0 +1,48 @@
+/**
+ * Assertions that stay on in production.
+ *
+ * A broken invariant leaves its id in a fixed place and traps. The host reads the
+ * id and turns the trap into an error; after a trap the instance must not be used
+ * any more, because a change may be half done. Ids are listed in one place so that
+ * each is used once and can be looked up.
+ */
+import { CHECK_ID } from './window';
+
+// @ts-ignore: decorator
+@inline export const C_HEAP_DOUBLE_FREE: i32 = 1;
+// @ts-ignore: decorator
+@inline export const C_HEAP_RANGE: i32 = 2;
+// @ts-ignore: decorator
+@inline export const C_PAGE_SPACE: i32 = 10;
+// @ts-ignore: decorator
+@inline export const C_PAGE_ORDER: i32 = 11;
+// @ts-ignore: decorator
+@inline export const C_PAGE_INVERTED: i32 = 12;
+// @ts-ignore: decorator
+@inline export const C_PAGE_OVERLAP: i32 = 13;
+// @ts-ignore: decorator
+@inline export const C_ITEM_DIRTY_INVALIDATED: i32 = 14;
+// @ts-ignore: decorator
+@inline export const C_ITEM_COUNT: i32 = 15;
+// @ts-ignore: decorator
+@inline export const C_ITEM_MEMORY: i32 = 16;
+// @ts-ignore: decorator
+@inline export const C_LOCK_RECORD: i32 = 17;
+
+/** Traps with `id` unless `cond` holds. Compiled in whatever the compiler flags say. */
+// @ts-ignore: decorator
+@inline
+export function check(cond: bool, id: i32): void {
+  if (!cond) broken(id);
+}
+
+/** Records the id and traps. */
+export function broken(id: i32): void {
+  store<i32>(CHECK_ID, id);
+  unreachable();
+}
+
+/** Id left by the last trap, 0 if none. */
+export function checkId(): i32 {
+  return load<i32>(CHECK_ID);
+}

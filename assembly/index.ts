@@ -1,0 +1,11 @@
+/**
+ * The one entry of the core: what the host and the tests may call.
+ */
+export {
+  keyCmp, keyEq, keyCopy, keyZeros, keyOnes, keyInc, keyDec, keyIsZeros, keyIsOnes, keySet,
+} from './key';
+export { fnv32, fnv64, nameFingerprint, nameHash } from './hash';
+export { crc32c } from './crc32c';
+export { heapInit, heapAlloc, heapFree, heapFreeBytes, heapLargestFree } from './heap';
+export { deltaCombine } from './delta';
+export { checkId } from './check';
