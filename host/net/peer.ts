@@ -1,0 +1,206 @@
+/**
+ * One end of a cluster connection: what outlives its sockets.
+ *
+ * A peer numbers messages, keeps what the other end may still need, drops what it has
+ * seen before, and matches responses with requests. Any number of sockets serve it one
+ * after the other; `attach` is called when the greeting on a new one is valid.
+ *
+ *   submit --> kept (in seq order) --greeted socket--> transmitted, still kept
+ *                 ^                                          |
+ *                 +------------ socket lost -----------------+
+ *   a request is kept until its response comes, a response until a later message of
+ *   the other end says in `recv_seq` that it was received
+ *
+ * Invariants
+ *   - seqs are given in the order of submission and transmitted in that order; after a
+ *     reconnect everything kept goes out first, in seq order
+ *   - a received seq not above the greatest seen is dropped unread
+ *   - greetings use `nextSeq` and `nextId` but are never kept
+ *   - a response to a request of an earlier server incarnation is dropped
+ *     (net.md traps 17): requests remember the epoch in which they arrived
+ *
+ * Source: net.md 3 to 6.
+ */
+import * as F from '../core/format.js';
+import type { ErrnoName } from '../observe/errors.js';
+import { ScoutfsError } from '../observe/errors.js';
+import type { FramedSocket } from './frame.js';
+import type { Header } from './messages.js';
+import { encodeMessage, viewOf, wireErrno, wireError } from './messages.js';
+
+/** Messages kept for a peer that does not answer, before the connection is given up. */
+export const KEPT_MESSAGES_MAX = 1_000_000;
+const RECV_SEQ_OFFSET = 8;
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Called with the outcome of a request. `errno` is null for success. Throwing (for a
+ * payload that makes no sense) closes the socket the response came on.
+ */
+export type ResponseFn = (errno: ErrnoName | null, payload: Uint8Array) => void;
+
+/** A request of the other end, to be answered at most once. */
+export class NetRequest {
+  constructor(private readonly peer: Peer, private readonly epoch: number, readonly cmd: number,
+    readonly id: number, readonly payload: Uint8Array) {}
+
+  /** Answers; without effect when the asker is gone or was another server incarnation. */
+  respond(errno: ErrnoName | null, payload: Uint8Array = NO_BYTES): void {
+    this.peer.submitResponse(this.epoch, this.cmd, this.id, errno, payload);
+  }
+}
+
+interface KeptRequest {
+  bytes: Uint8Array;
+  cmd: number;
+  done: ResponseFn;
+}
+
+interface KeptResponse {
+  bytes: Uint8Array;
+  farewell: boolean;
+}
+
+export interface PeerHandler {
+  /** A request, once; throwing closes the socket. */
+  request(request: NetRequest): void;
+}
+
+export class Peer {
+  nextSeq = 1;
+  nextId = 1;
+  /** Greatest seq received; greetings do not count. */
+  recvSeq = 0;
+  /** A farewell response was put on a socket. */
+  farewellSent = false;
+  private epoch = 0;
+  private closedWith: ErrnoName | null = null;
+  private socket: FramedSocket | null = null;
+  private readonly requests = new Map<number, KeptRequest>();
+  private readonly seqOfRequest = new Map<number, number>();
+  private readonly responses = new Map<number, KeptResponse>();
+  /** Duplicates dropped, for the counters. */
+  duplicates = 0;
+
+  constructor(private readonly handler: PeerHandler) {}
+
+  get hasSocket(): boolean {
+    return this.socket !== null;
+  }
+
+  /** The greeted socket, if any. */
+  get current(): FramedSocket | null {
+    return this.socket;
+  }
+
+  /** Submits a request; `done` is called exactly once. @throws the errno the peer was closed with */
+  request(cmd: number, payload: Uint8Array, done: ResponseFn): void {
+    if (this.closedWith !== null) {
+      throw new ScoutfsError('NET_CLOSED', this.closedWith, { message: 'connection is closed' });
+    }
+    if (this.requests.size >= KEPT_MESSAGES_MAX) {
+      throw new ScoutfsError('NET_FULL', 'ENOBUFS', { message: 'too many requests outstanding' });
+    }
+    const seq = this.nextSeq++;
+    const id = this.nextId++;
+    const bytes = encodeMessage({ seq, recvSeq: 0, id, cmd, response: false, error: 0 }, payload);
+    this.requests.set(id, { bytes, cmd, done });
+    this.seqOfRequest.set(id, seq);
+    this.transmit(bytes);
+  }
+
+  /** For NetRequest: queues a response. */
+  submitResponse(epoch: number, cmd: number, id: number, errno: ErrnoName | null,
+    payload: Uint8Array): void {
+    if (this.closedWith !== null || epoch !== this.epoch) return;
+    const seq = this.nextSeq++;
+    const body = errno === null ? payload : NO_BYTES;
+    const bytes = encodeMessage(
+      { seq, recvSeq: 0, id, cmd, response: true, error: wireError(errno) }, body);
+    const farewell = cmd === F.NET_CMD_FAREWELL && errno === null;
+    this.responses.set(seq, { bytes, farewell });
+    if (this.responses.size > KEPT_MESSAGES_MAX) this.socket?.destroy();
+    if (this.transmit(bytes) && farewell) this.farewellSent = true;
+  }
+
+  /** A message of the greeted socket. Throws to close the socket. */
+  receive(header: Header, payload: Uint8Array): void {
+    if (header.seq <= this.recvSeq) {
+      this.duplicates++;
+      return;
+    }
+    this.recvSeq = header.seq;
+    this.acknowledged(header.recvSeq);
+    if (header.response) this.receiveResponse(header, payload);
+    else this.handler.request(new NetRequest(this, this.epoch, header.cmd, header.id, payload));
+  }
+
+  /** A greeting on `socket` is valid: everything kept goes out on it, then what comes. */
+  attach(socket: FramedSocket): void {
+    this.socket = socket;
+    const kept: { seq: number; bytes: Uint8Array; farewell: boolean }[] = [];
+    for (const [id, r] of this.requests) {
+      kept.push({ seq: this.seqOfRequest.get(id) ?? 0, bytes: r.bytes, farewell: false });
+    }
+    for (const [seq, r] of this.responses) kept.push({ seq, ...r });
+    kept.sort((a, b) => a.seq - b.seq);
+    for (const m of kept) {
+      if (this.transmit(m.bytes) && m.farewell) this.farewellSent = true;
+    }
+  }
+
+  /** The socket is gone; messages are kept for the next. */
+  detach(socket: FramedSocket): void {
+    if (this.socket === socket) this.socket = null;
+  }
+
+  /** The other end is a new incarnation that has seen nothing of ours and sent nothing yet. */
+  newIncarnation(): void {
+    this.epoch++;
+    this.recvSeq = 0;
+    this.responses.clear();
+  }
+
+  /** Ends the connection: every outstanding request completes with `errno`. */
+  close(errno: ErrnoName): void {
+    if (this.closedWith !== null) return;
+    this.closedWith = errno;
+    this.socket?.destroy();
+    this.socket = null;
+    const outstanding = [...this.requests.values()];
+    this.requests.clear();
+    this.seqOfRequest.clear();
+    this.responses.clear();
+    for (const r of outstanding) r.done(errno, NO_BYTES);
+  }
+
+  private transmit(bytes: Uint8Array): boolean {
+    const socket = this.socket;
+    if (socket === null || !socket.isOpen) return false;
+    // Said at the moment of transmission; a resent message gets a copy because the
+    // socket may still hold the earlier one.
+    const view = viewOf(bytes);
+    const out = view.getBigUint64(RECV_SEQ_OFFSET, true) === BigInt(this.recvSeq)
+      ? bytes : bytes.slice();
+    viewOf(out).setBigUint64(RECV_SEQ_OFFSET, BigInt(this.recvSeq), true);
+    socket.write(out);
+    return true;
+  }
+
+  private acknowledged(recvSeq: number): void {
+    for (const seq of this.responses.keys()) {
+      if (seq > recvSeq) break;
+      this.responses.delete(seq);
+    }
+  }
+
+  private receiveResponse(header: Header, payload: Uint8Array): void {
+    const kept = this.requests.get(header.id);
+    // Normal after races: the request was answered before, or belongs to another server.
+    if (kept?.cmd !== header.cmd) return;
+    this.requests.delete(header.id);
+    this.seqOfRequest.delete(header.id);
+    const errno = wireErrno(header.error);
+    kept.done(errno, errno === null ? payload : NO_BYTES);
+  }
+}
