@@ -14,6 +14,9 @@ const SLICES = 8;
 /** Inputs shorter than this are not worth making a word view of. */
 const WORDS_MIN_BYTES = 64;
 
+/** Register value that every checksum of the format starts with. */
+export const CRC_INIT = 0xffffffff;
+
 const T = makeTables();
 
 function makeTables(): Uint32Array {
