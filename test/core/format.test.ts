@@ -10,7 +10,7 @@ import { CRC_INIT, crc32c } from '../../host/core/crc32c.js';
 import { fnv1a64 } from '../../host/core/hash.js';
 import { keyBytes, makeKey } from '../../host/core/keys.js';
 import { xattrParts } from '../../host/core/xattr_parts.js';
-import { fromHex, toHex } from '../lib/hex.js';
+import { hexBytes, bytesHex } from '../lib/hex.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 
 interface FieldVector {
@@ -105,7 +105,7 @@ function checkField(t: Test, codec: Codec, name: string, size: number, field: Fi
       const value = codec.read(new DataView(bytes.buffer), 0);
       const out = new Uint8Array(size);
       codec.write(new DataView(out.buffer), 0, value);
-      if (changed(zeros, value).join() !== property || toHex(out) !== toHex(bytes)) {
+      if (changed(zeros, value).join() !== property || bytesHex(out) !== bytesHex(bytes)) {
         t.fail(`${name}.${field.name}[${e}] byte ${i}: seen in '${changed(zeros, value).join()}'`);
         return;
       }
@@ -144,7 +144,7 @@ t.test('vectors: items', { skip }, async (t) => {
   ];
   for (const item of all?.items ?? []) {
     const codec = codecs.find(([prefix]) => item.what.startsWith(prefix))?.[1];
-    const bytes = fromHex(item.bytes);
+    const bytes = hexBytes(item.bytes);
     if (codec === undefined) {
       t.fail(`no codec for ${item.what}`);
       continue;
@@ -152,11 +152,11 @@ t.test('vectors: items', { skip }, async (t) => {
     const value = codec.read(new DataView(bytes.buffer), 0);
     const out = bytes.slice();
     codec.write(new DataView(out.buffer), 0, value);
-    t.equal(toHex(out), item.bytes, item.what);
+    t.equal(bytesHex(out), item.bytes, item.what);
     if (item.hash64 !== undefined) {
       const hash = fnv1a64(bytes);
       t.equal(hash.toString(16), item.hash64, 'quota rule hash');
-      t.equal(toHex(keyBytes(makeKey({ zone: format.QUOTA_ZONE, type: format.QUOTA_RULE_TYPE,
+      t.equal(bytesHex(keyBytes(makeKey({ zone: format.QUOTA_ZONE, type: format.QUOTA_RULE_TYPE,
         second: hash }))), item.key, 'quota rule key');
     }
   }
@@ -165,7 +165,7 @@ t.test('vectors: items', { skip }, async (t) => {
 t.test('the fields of the sample items', { skip }, async (t) => {
   const view = (prefix: string): DataView => {
     const item = all?.items.find((i) => i.what.startsWith(prefix));
-    return new DataView(fromHex(item?.bytes ?? '').buffer);
+    return new DataView(hexBytes(item?.bytes ?? '').buffer);
   };
   t.same(format.DataExtentVal.read(view('data extent'), 0),
     { blkno: 12345, flags: format.SEF_UNWRITTEN });

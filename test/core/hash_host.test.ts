@@ -6,7 +6,7 @@ import t from 'tap';
 import fc from 'fast-check';
 import { CRC_INIT, crc32c } from '../../host/core/crc32c.js';
 import { direntNameHash, fingerprint, fnv1a32, fnv1a64 } from '../../host/core/hash.js';
-import { fromHex } from '../lib/hex.js';
+import { hexBytes } from '../lib/hex.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 
 interface HashVector {
@@ -31,7 +31,7 @@ t.test('vectors: hashes', { skip: skipWithoutSpec() }, async (t) => {
   const { hashes } = vectors('format-vectors.json') as { hashes: HashVector[] };
   t.ok(hashes.length > 0);
   for (const v of hashes) {
-    const bytes = fromHex(v.input_hex);
+    const bytes = hexBytes(v.input_hex);
     const what = v.input_text === '' ? v.input_hex : v.input_text;
     t.equal(hex32(fnv1a32(bytes)), v.fnv1a32, `hash32 of ${what}`);
     t.equal(hex64(fnv1a64(bytes)), v.fnv1a64, `hash64 of ${what}`);

@@ -12,7 +12,7 @@ import {
   keyBytes, keyFromString, keyOnes, keyToString, keyZeros, leafHashBucket, makeKey,
   orphanLockRange, quotaLockRange, renameLockRange, xattrIndxLockRange, xattrTotlLockRange,
 } from '../../host/core/keys.js';
-import { fromHex, toHex } from '../lib/hex.js';
+import { hexBytes, bytesHex } from '../lib/hex.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 
 interface KeyVector {
@@ -55,8 +55,8 @@ function readKey(bytes: Uint8Array): Key {
 t.test('vectors: keys', { skip }, async (t) => {
   for (const v of all?.keys ?? []) {
     const key = keyOf(v);
-    const bytes = fromHex(v.bytes);
-    t.equal(toHex(keyBytes(key)), v.bytes, `${v.what}: stored form`);
+    const bytes = hexBytes(v.bytes);
+    t.equal(bytesHex(keyBytes(key)), v.bytes, `${v.what}: stored form`);
     t.same(readKey(bytes), key, `${v.what}: read back`);
     t.equal(fnv1a32(bytes).toString(16).padStart(8, '0'), v.fnv1a32, `${v.what}: hash32`);
     t.equal(leafHashBucket(bytes), v.leaf_hash_bucket, `${v.what}: bucket`);
@@ -70,15 +70,15 @@ t.test('vectors: keys', { skip }, async (t) => {
 
 t.test('vectors: key_inc_dec', { skip }, async (t) => {
   for (const v of all?.key_inc_dec ?? []) {
-    const key = readKey(fromHex(v.key));
-    t.equal(toHex(keyBytes(incKey(key))), v.inc, `${v.key} + 1`);
-    t.equal(toHex(keyBytes(decKey(key))), v.dec, `${v.key} - 1`);
-    const up = fromHex(v.key);
+    const key = readKey(hexBytes(v.key));
+    t.equal(bytesHex(keyBytes(incKey(key))), v.inc, `${v.key} + 1`);
+    t.equal(bytesHex(keyBytes(decKey(key))), v.dec, `${v.key} - 1`);
+    const up = hexBytes(v.key);
     incKeyBytes(up, 0);
-    t.equal(toHex(up), v.inc, `${v.key} + 1 in place`);
-    const down = fromHex(v.key);
+    t.equal(bytesHex(up), v.inc, `${v.key} + 1 in place`);
+    const down = hexBytes(v.key);
     decKeyBytes(down, 0);
-    t.equal(toHex(down), v.dec, `${v.key} - 1 in place`);
+    t.equal(bytesHex(down), v.dec, `${v.key} - 1 in place`);
   }
 });
 
@@ -87,20 +87,20 @@ t.test('vectors: free_extents', { skip }, async (t) => {
     const start = Number(v.start);
     const len = Number(v.len);
     t.equal(freeExtentOrder(len), v.order, `order of ${v.len}`);
-    t.equal(toHex(keyBytes(freeExtentBlknoKey(start, len))), v.blkno_key, `${v.start}+${v.len}`);
-    t.equal(toHex(keyBytes(freeExtentOrderKey(start, len))), v.order_key, `${v.start}+${v.len}`);
+    t.equal(bytesHex(keyBytes(freeExtentBlknoKey(start, len))), v.blkno_key, `${v.start}+${v.len}`);
+    t.equal(bytesHex(keyBytes(freeExtentOrderKey(start, len))), v.order_key, `${v.start}+${v.len}`);
   }
 });
 
 t.test('lock ranges', { skip }, async (t) => {
   const byName = (what: string): string => all?.keys.find((k) => k.what === what)?.bytes ?? '';
   const inode = inodeLockRange(1025);
-  t.equal(toHex(keyBytes(inode.start)), byName('lock start: inode group holding ino 1025'));
-  t.equal(toHex(keyBytes(inode.end)), byName('lock end: inode group holding ino 1025'));
+  t.equal(bytesHex(keyBytes(inode.start)), byName('lock start: inode group holding ino 1025'));
+  t.equal(bytesHex(keyBytes(inode.end)), byName('lock end: inode group holding ino 1025'));
   const index = indexLockRange(4, 5000);
-  t.equal(toHex(keyBytes(index.start)), byName('lock start: meta_seq index group holding seq 5000'));
-  t.equal(toHex(keyBytes(index.end)), byName('lock end: meta_seq index group holding seq 5000'));
-  t.equal(toHex(keyBytes(renameLockRange().start)), byName('global rename lock'));
+  t.equal(bytesHex(keyBytes(index.start)), byName('lock start: meta_seq index group holding seq 5000'));
+  t.equal(bytesHex(keyBytes(index.end)), byName('lock end: meta_seq index group holding seq 5000'));
+  t.equal(bytesHex(keyBytes(renameLockRange().start)), byName('global rename lock'));
 });
 
 t.test('lock ranges of whole zones and single keys', async (t) => {
@@ -130,9 +130,9 @@ t.test('stored keys step as key objects do, and back again', async (t) => {
   fc.assert(fc.property(anyKey, (k) => {
     const b = keyBytes(k);
     incKeyBytes(b, 0);
-    if (toHex(b) !== toHex(keyBytes(incKey(k)))) return false;
+    if (bytesHex(b) !== bytesHex(keyBytes(incKey(k)))) return false;
     decKeyBytes(b, 0);
-    return toHex(b) === toHex(keyBytes(k)) && compareKeys(decKey(incKey(k)), k) === 0;
+    return bytesHex(b) === bytesHex(keyBytes(k)) && compareKeys(decKey(incKey(k)), k) === 0;
   }));
   fc.assert(fc.property(anyKey, (k) =>
     compareKeys(k, keyOnes()) === 0 || compareKeys(incKey(k), k) === 1));

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { instantiateSync } from '@assemblyscript/loader';
 import { repoDir } from './shared.js';
 
+export { bytesHex, hexBytes } from './hex.js';
+
 const WASM_PAGE_BYTES = 65536;
 /** First byte that neither static data nor low memory uses, in every test. */
 export const TEST_BASE = 1 << 20;
@@ -72,12 +74,4 @@ export function seeded(seed: number): (below: number) => number {
     s ^= s << 5;
     return (s >>> 0) % below;
   };
-}
-
-export function hexBytes(hex: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(hex, 'hex'));
-}
-
-export function bytesHex(b: Uint8Array): string {
-  return Buffer.from(b).toString('hex');
 }
