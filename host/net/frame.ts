@@ -74,7 +74,11 @@ export class FramedSocket {
   resume(): void {
     this.paused = false;
     this.drain();
-    if (!this.paused && this.isOpen) this.socket.resume();
+    if (this.mayDeliver) this.socket.resume();
+  }
+
+  private get mayDeliver(): boolean {
+    return !this.paused && this.isOpen;
   }
 
   /** Closes after what was written has been sent. */
@@ -115,7 +119,7 @@ export class FramedSocket {
     const view = viewOf(bytes);
     let at = 0;
     // `pending` cannot change in here: data arrives from the event loop only.
-    while (!this.paused && this.isOpen && bytes.length - at >= HEADER_BYTES) {
+    while (this.mayDeliver && bytes.length - at >= HEADER_BYTES) {
       const fault = headerFault(view, at, this.side, this.greeted);
       if (fault !== null) {
         this.fail('EBADMSG', `invalid message: ${fault}`);
