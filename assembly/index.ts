@@ -9,3 +9,8 @@ export { crc32c } from './crc32c';
 export { heapInit, heapAlloc, heapFree, heapFreeBytes, heapLargestFree } from './heap';
 export { deltaCombine } from './delta';
 export { checkId } from './check';
+export * from './core';
+export {
+  blockReadDone, blockUnpin, blockIsReading, blockNeedNr, blockNrDirty, blockNrFree, blockForget,
+  blockEvictAll, wsetForget, wsetList, wsetCount, corruptId, corruptBlkno,
+} from './block';
