@@ -1,0 +1,298 @@
+/**
+ * Runs the election agent of a quorum member.
+ *
+ * The state machine of quorum_agent.ts decides; this gives it datagrams, time and our
+ * server's status, and carries out what it asks for, strictly in order: a term is
+ * durable before a vote in it leaves. Only heartbeats overtake: while a block is being
+ * written, or the server is being waited for, the leader keeps beating.
+ *
+ * A failing block update or socket ends the agent at once, without writing anything:
+ * most likely two mounts use one slot. Our server is stopped then. A server that
+ * cannot start is not such an error; the member stays in elections.
+ * Source: quorum.md 5, 8.
+ */
+import type { Clock, TimerHandle } from '../env/clock.js';
+import type { Device } from '../env/device.js';
+import type { Net, UdpSocket } from '../env/net.js';
+import type { Random } from '../env/random.js';
+import {
+  QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT, QUORUM_EVENT_FENCE, QUORUM_EVENT_STOP,
+  QUORUM_MSG_RESIGNATION,
+} from '../core/constants.js';
+import type { Log } from '../observe/log.js';
+import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import type { Action, QuorumMsg, ServerStatus } from './quorum_agent.js';
+import {
+  ELECTION_TIMEOUT_MIN_MS, ELECTION_TIMEOUT_SPREAD_MS, HEARTBEAT_INTERVAL_MS, QuorumAgent,
+} from './quorum_agent.js';
+import type { Slot } from './quorum_block.js';
+import {
+  OwnQuorumBlock, decodeQuorumMessage, encodeQuorumMessage, readStartState,
+} from './quorum_block.js';
+import { QuorumTraffic, statusText } from './quorum_status.js';
+
+/** Datagrams waiting for the agent; more are dropped like any lost datagram. */
+const RECEIVED_MAX = 1024;
+
+/** The server that the agent starts and stops. Both return at once. */
+export interface ServerControl {
+  status(): ServerStatus;
+  start(term: number): void;
+  stop(): void;
+  /** Called with a function to call whenever the status changes. */
+  onChange(fn: () => void): void;
+}
+
+export interface QuorumDeps {
+  clock: Clock;
+  random: Random;
+  net: Net;
+  device: Device;
+  log: Log;
+  fsid: bigint;
+  rid: bigint;
+  slotNr: number;
+  slots: readonly Slot[];
+  /** read whenever the timeout is set */
+  heartbeatTimeoutMs(): number;
+  server: ServerControl;
+  /** the role changed; told before a server of ours starts */
+  roleChanged(isLeader: boolean): void;
+  /** the agent gave up: the mount no longer takes part */
+  failed(error: ScoutfsError): void;
+}
+
+export class Quorum {
+  readonly agent: QuorumAgent;
+  private socket: UdpSocket | null = null;
+  private readonly received: QuorumMsg[] = [];
+  private readonly traffic: QuorumTraffic;
+  private readonly block: OwnQuorumBlock;
+  private wake: (() => void) | null = null;
+  private stopping = false;
+  private isForced = false;
+  private wasLeader = false;
+  private serverChanged = false;
+  private lastServerEvent = QUORUM_EVENT_BEGIN;
+  private done: Promise<void> = Promise.resolve();
+
+  private constructor(private readonly d: QuorumDeps, term: number, liveServer: boolean) {
+    this.agent = new QuorumAgent({
+      slot: d.slotNr,
+      present: d.slots.map((s) => s.nr),
+      heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
+      electionTimeoutMs: () => ELECTION_TIMEOUT_MIN_MS
+        + d.random.below(ELECTION_TIMEOUT_SPREAD_MS),
+    }, term, liveServer, d.clock.monotonicMs());
+    this.traffic = new QuorumTraffic(d.clock);
+    this.block = new OwnQuorumBlock(d.device, d.fsid, d.rid, d.slotNr);
+    d.server.onChange(() => {
+      this.serverChanged = true;
+      this.wake?.();
+    });
+  }
+
+  /** Binds the slot's address and starts taking part. @throws EADDRINUSE, EIO */
+  static async start(d: QuorumDeps): Promise<Quorum> {
+    const own = d.slots.find((s) => s.nr === d.slotNr);
+    if (own === undefined) {
+      throw new ScoutfsError('QUORUM_CONFIG', 'EINVAL', {
+        message: `quorum slot ${d.slotNr} is not configured`,
+      });
+    }
+    const { term, liveServer } = await readStartState(d.device, d.slots, d.fsid);
+    const q = new Quorum(d, term, liveServer);
+    q.socket = await d.net.bindUdp(own.at, (bytes) => { q.datagram(bytes); },
+      (error) => { q.fail(error); });
+    try {
+      await q.perform(q.agent.begin());
+    } catch (e) {
+      await q.socket.close();
+      throw e;
+    }
+    q.done = q.loop();
+    return q;
+  }
+
+  get isLeader(): boolean {
+    return this.agent.role === 'leader';
+  }
+
+  /** Leaves cleanly: stops our server, resigns, records the end. @throws EIO if that fails */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.wake?.();
+    await this.done;
+  }
+
+  /** Leaves as if killed: nothing is sent or written any more. */
+  async force(): Promise<void> {
+    this.isForced = true;
+    await this.stop().catch(() => undefined);
+  }
+
+  /** The status file (quorum.md 8). */
+  status(): string {
+    return statusText(this.agent, this.d.slotNr, this.lastServerEvent, this.traffic,
+      this.d.clock.monotonicMs());
+  }
+
+  private datagram(bytes: Uint8Array): void {
+    const msg = decodeQuorumMessage(bytes, this.d.fsid, this.d.slots);
+    if (msg === null || this.received.length >= RECEIVED_MAX) return;
+    this.traffic.received(msg);
+    this.received.push(msg);
+    this.wake?.();
+  }
+
+  private async loop(): Promise<void> {
+    try {
+      while (!this.stopping) {
+        const msg = await this.nextMessage();
+        if (this.isStopping()) break;
+        await this.perform(
+          this.agent.step(this.d.clock.monotonicMs(), msg, this.d.server.status()));
+        this.publishRole();
+      }
+    } catch (e) {
+      await this.close();
+      this.fail(asScoutfsError(e));
+      return;
+    }
+    try {
+      await this.exit();
+    } finally {
+      await this.close();
+    }
+  }
+
+  private isStopping(): boolean {
+    return this.stopping;
+  }
+
+  private async exit(): Promise<void> {
+    const running = this.d.server.status();
+    if (this.isForced) {
+      this.d.server.stop();
+      return;
+    }
+    await this.perform(this.agent.exit(running));
+    this.agent.role = 'follower';
+    this.publishRole();
+  }
+
+  private async close(): Promise<void> {
+    await this.socket?.close();
+    this.socket = null;
+  }
+
+  private fail(error: ScoutfsError): void {
+    if (this.stopping) {
+      this.d.log.error(`quorum: ${error.message}`);
+      return;
+    }
+    this.stopping = true;
+    this.isForced = true;
+    this.agent.role = 'follower';
+    this.publishRole();
+    this.d.log.error(`quorum: this mount no longer takes part in elections: ${error.message}`);
+    this.d.server.stop();
+    this.d.failed(error);
+    this.wake?.();
+  }
+
+  private publishRole(): void {
+    if (this.isLeader === this.wasLeader) return;
+    this.wasLeader = this.isLeader;
+    this.d.roleChanged(this.wasLeader);
+  }
+
+  /** The oldest datagram; null once the deadline passed or the server's status changed. */
+  private async nextMessage(): Promise<QuorumMsg | null> {
+    if (this.isIdle()) await this.sleepUntil(this.agent.deadlineMs);
+    // After a stall timers run before sockets are read: heartbeats may be waiting there.
+    if (this.isIdle() && !this.isLeader && this.d.clock.monotonicMs() >= this.agent.deadlineMs) {
+      await this.sleepUntil(this.d.clock.monotonicMs() + 1);
+    }
+    this.serverChanged = false;
+    return this.received.shift() ?? null;
+  }
+
+  private isIdle(): boolean {
+    return this.received.length === 0 && !this.serverChanged && !this.stopping;
+  }
+
+  private sleepUntil(atMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer: TimerHandle = this.d.clock.after(
+        Math.max(0, atMs - this.d.clock.monotonicMs()), () => { this.wake?.(); });
+      this.wake = () => {
+        timer.cancel();
+        this.wake = null;
+        resolve();
+      };
+    });
+  }
+
+  private async perform(actions: readonly Action[]): Promise<void> {
+    for (const a of actions) {
+      if (this.isForced) return;
+      switch (a.do) {
+        case 'send':
+          this.send(a);
+          break;
+        case 'write':
+          await this.beating(this.block.record(a.event, a.term, this.d.clock.now()));
+          if (a.event === QUORUM_EVENT_ELECT || a.event === QUORUM_EVENT_FENCE
+            || a.event === QUORUM_EVENT_STOP) this.lastServerEvent = a.event;
+          break;
+        case 'start-server':
+          this.publishRole();
+          this.d.log.info(`quorum: elected leader of term ${a.term}, starting the server`);
+          this.d.server.start(a.term);
+          break;
+        case 'stop-server':
+          this.d.server.stop();
+          break;
+        case 'wait-server-down':
+          this.d.server.stop();
+          await this.beating(this.serverDown());
+          break;
+      }
+    }
+  }
+
+  private async serverDown(): Promise<void> {
+    while (this.d.server.status() !== 'down') await this.d.clock.sleep(HEARTBEAT_INTERVAL_MS / 5);
+  }
+
+  /** Waits for `work`; a leader's heartbeats go on meanwhile. */
+  private async beating(work: Promise<void>): Promise<void> {
+    let timer: TimerHandle | null = null;
+    const beat = (): void => {
+      if (this.isForced) return;
+      for (const a of this.agent.heartbeatIfDue(this.d.clock.monotonicMs())) {
+        if (a.do === 'send') this.send(a);
+      }
+      timer = this.d.clock.after(HEARTBEAT_INTERVAL_MS / 4, beat);
+    };
+    timer = this.d.clock.after(HEARTBEAT_INTERVAL_MS / 4, beat);
+    try {
+      await work;
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  private send(a: Action & { do: 'send' }): void {
+    // Who has resigned must not be heard as a leader any more.
+    if (a.type === QUORUM_MSG_RESIGNATION) this.agent.role = 'follower';
+    const bytes = encodeQuorumMessage(this.d.fsid, a.type, a.term, this.d.slotNr);
+    for (const nr of a.to) {
+      const slot = this.d.slots.find((s) => s.nr === nr);
+      if (slot === undefined) continue;
+      this.socket?.send(bytes, slot.at);
+      this.traffic.sent(nr, a.type, a.term);
+    }
+  }
+}
