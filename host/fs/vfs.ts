@@ -8,6 +8,7 @@
  *     finished in the tick it is called in, or it throws `Wait` and is called
  *     again from its beginning, with the same arguments, when the promise of
  *     the `Wait` has settled. It must not have changed anything before throwing.
+ *   - When the promise of a `Wait` rejects, the operation fails with that error.
  *   - The locks of `op` stay held until the reply is written; the dispatcher ends
  *     the op, not the method.
  *   - Methods that return `Promise<void> | undefined` (or a value or a promise of

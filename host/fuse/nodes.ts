@@ -1,0 +1,107 @@
+/**
+ * What the kernel knows about each inode of this mount.
+ *
+ * A node exists while the kernel holds references to it (counted by replies that
+ * name it, given back by FORGET) or handles are open on it; when both are gone it
+ * is removed and evicted. The other fields say what the kernel may have cached, so
+ * that a drain sends only the notifications that are needed (fuse.md 5.1).
+ *
+ * Nodes are also grouped as the locks are: 1024 inode numbers to a group.
+ */
+import { LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
+
+/** A byte range, end exclusive; Infinity is the end of the file. */
+export interface Range {
+  start: number;
+  end: number;
+}
+
+export class Node {
+  /** References held by the kernel. */
+  lookups = 0;
+  handles = 0;
+  rdwrHandles = 0;
+  /** Attributes were given out with a timeout since the last drain. */
+  attrGiven = false;
+  /** A READ has filled the page cache since the last drain. */
+  pagesMaybe = false;
+  /** Directories: epoch in which a name inside was last given out with a timeout. */
+  entriesEpoch = -1;
+  /** Page notifications the kernel has not finished; objects, because ranges can be equal. */
+  inFlight: Range[] = [];
+  /** READs executed because a notification waited for them. */
+  noted: Range[] = [];
+
+  constructor(readonly ino: number) {}
+}
+
+/** The group number of an inode. */
+export function groupOf(ino: number): number {
+  return Math.floor(ino / LOCK_INODE_GROUP_NR);
+}
+
+export class NodeTable {
+  private readonly nodes = new Map<number, Node>();
+  private readonly groups = new Map<number, Set<Node>>();
+
+  constructor(private readonly evict: (ino: number) => void) {
+    // the kernel has the root without asking and never forgets it
+    this.add(ROOT_INO).lookups = 1;
+  }
+
+  get count(): number {
+    return this.nodes.size;
+  }
+
+  get(ino: number): Node | undefined {
+    return this.nodes.get(ino);
+  }
+
+  /** The node of an inode the kernel names; made when missing. */
+  obtain(ino: number): Node {
+    return this.nodes.get(ino) ?? this.add(ino);
+  }
+
+  /** The known nodes of the group that starts at `firstIno`. */
+  inGroup(firstIno: number): readonly Node[] {
+    const set = this.groups.get(groupOf(firstIno));
+    return set === undefined ? [] : [...set];
+  }
+
+  /** All inode numbers the kernel holds references to. */
+  inos(): IterableIterator<number> {
+    return this.nodes.keys();
+  }
+
+  /** Gives back `count` references. */
+  forget(ino: number, count: number): void {
+    const node = this.nodes.get(ino);
+    if (node === undefined || ino === ROOT_INO) return;
+    node.lookups = Math.max(0, node.lookups - count);
+    this.settle(node);
+  }
+
+  /** Removes and evicts a node that nobody refers to any more. */
+  settle(node: Node): void {
+    if (node.lookups > 0 || node.handles > 0 || this.nodes.get(node.ino) !== node) return;
+    this.nodes.delete(node.ino);
+    const nr = groupOf(node.ino);
+    const set = this.groups.get(nr);
+    set?.delete(node);
+    if (set?.size === 0) this.groups.delete(nr);
+    this.evict(node.ino);
+  }
+
+  private add(ino: number): Node {
+    const node = new Node(ino);
+    this.nodes.set(ino, node);
+    const nr = groupOf(ino);
+    let set = this.groups.get(nr);
+    if (set === undefined) {
+      set = new Set();
+      this.groups.set(nr, set);
+    }
+    set.add(node);
+    return node;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Sets of byte ranges as short sorted lists, for the bookkeeping of page invalidation.
+ *
+ * Ranges are page-aligned, end exclusive; Infinity is the end of the file. All functions
+ * return new lists and leave their arguments alone.
+ */
+import type { Range } from './nodes.js';
+
+export const PAGE_BYTES = 4096;
+
+/** The pages that a byte range touches. */
+export function pagesOf(offset: number, lenBytes: number): Range {
+  return {
+    start: Math.floor(offset / PAGE_BYTES) * PAGE_BYTES,
+    end: Math.ceil((offset + lenBytes) / PAGE_BYTES) * PAGE_BYTES,
+  };
+}
+
+export function overlaps(list: readonly Range[], r: Range): boolean {
+  return list.some((x) => x.start < r.end && r.start < x.end);
+}
+
+/** The same bytes in ascending ranges that do not touch. */
+export function merge(list: readonly Range[]): Range[] {
+  const sorted = [...list].sort((a, b) => a.start - b.start);
+  const out: Range[] = [];
+  for (const r of sorted) {
+    const last = out.at(-1);
+    if (last !== undefined && r.start <= last.end) last.end = Math.max(last.end, r.end);
+    else out.push({ start: r.start, end: r.end });
+  }
+  return out;
+}
+
+/** What of `list` is not in `holes`. */
+export function subtract(list: readonly Range[], holes: readonly Range[]): Range[] {
+  let left = merge(list);
+  for (const hole of holes) {
+    left = left.flatMap((r) => [
+      { start: r.start, end: Math.min(r.end, hole.start) },
+      { start: Math.max(r.start, hole.end), end: r.end },
+    ].filter((x) => x.start < x.end));
+  }
+  return left;
+}
