@@ -63,6 +63,23 @@ function isAligned(buf: Uint8Array): boolean {
   return alignedBuffers.has(buf.buffer) && buf.byteOffset % DEVICE_UNIT_BYTES === 0;
 }
 
+/** Bounce buffers kept for reuse: wasm memories are expensive to make by the thousand. */
+const BOUNCE_KEPT_MAX = 64;
+/** Larger ones are made for the occasion and left to the collector. */
+const BOUNCE_KEPT_BYTES = WASM_PAGE_BYTES;
+const freeBounces: Uint8Array[] = [];
+
+function takeBounce(lenBytes: number): Uint8Array {
+  if (lenBytes > BOUNCE_KEPT_BYTES) return alignedMemory(lenBytes);
+  return freeBounces.pop() ?? alignedMemory(BOUNCE_KEPT_BYTES);
+}
+
+function giveBounce(bounce: Uint8Array | null): void {
+  if (bounce?.length === BOUNCE_KEPT_BYTES && freeBounces.length < BOUNCE_KEPT_MAX) {
+    freeBounces.push(bounce);
+  }
+}
+
 class FileDevice implements Device {
   constructor(
     readonly path: string,
@@ -75,34 +92,50 @@ class FileDevice implements Device {
 
   async read(offset: number, buf: Uint8Array): Promise<void> {
     const bounce = this.bounce(offset, buf);
-    const { bytesRead } = await this.wrap(
-      this.handle.read(bounce ?? buf, 0, buf.length, offset), 'read', offset);
-    this.whole(bytesRead, buf.length, 'read', offset);
-    if (bounce !== null) buf.set(bounce.subarray(0, buf.length));
+    try {
+      const { bytesRead } = await this.wrap(
+        this.handle.read(bounce ?? buf, 0, buf.length, offset), 'read', offset);
+      this.whole(bytesRead, buf.length, 'read', offset);
+      if (bounce !== null) buf.set(bounce.subarray(0, buf.length));
+    } finally {
+      giveBounce(bounce);
+    }
   }
 
   readSync(offset: number, buf: Uint8Array): void {
     const bounce = this.bounce(offset, buf);
-    const n = this.wrapSync(() => fs.readSync(this.handle.fd, bounce ?? buf, 0, buf.length, offset),
-      'read', offset);
-    this.whole(n, buf.length, 'read', offset);
-    if (bounce !== null) buf.set(bounce.subarray(0, buf.length));
+    try {
+      const n = this.wrapSync(
+        () => fs.readSync(this.handle.fd, bounce ?? buf, 0, buf.length, offset), 'read', offset);
+      this.whole(n, buf.length, 'read', offset);
+      if (bounce !== null) buf.set(bounce.subarray(0, buf.length));
+    } finally {
+      giveBounce(bounce);
+    }
   }
 
   async write(offset: number, buf: Uint8Array): Promise<void> {
     const bounce = this.bounce(offset, buf);
     bounce?.set(buf);
-    const { bytesWritten } = await this.wrap(
-      this.handle.write(bounce ?? buf, 0, buf.length, offset), 'write', offset);
-    this.whole(bytesWritten, buf.length, 'write', offset);
+    try {
+      const { bytesWritten } = await this.wrap(
+        this.handle.write(bounce ?? buf, 0, buf.length, offset), 'write', offset);
+      this.whole(bytesWritten, buf.length, 'write', offset);
+    } finally {
+      giveBounce(bounce);
+    }
   }
 
   writeSync(offset: number, buf: Uint8Array): void {
     const bounce = this.bounce(offset, buf);
     bounce?.set(buf);
-    const n = this.wrapSync(
-      () => fs.writeSync(this.handle.fd, bounce ?? buf, 0, buf.length, offset), 'write', offset);
-    this.whole(n, buf.length, 'write', offset);
+    try {
+      const n = this.wrapSync(
+        () => fs.writeSync(this.handle.fd, bounce ?? buf, 0, buf.length, offset), 'write', offset);
+      this.whole(n, buf.length, 'write', offset);
+    } finally {
+      giveBounce(bounce);
+    }
   }
 
   async flush(): Promise<void> {
@@ -125,7 +158,7 @@ class FileDevice implements Device {
           'is not in 4096-byte units',
       });
     }
-    return alignedMemory(buf.length);
+    return takeBounce(buf.length);
   }
 
   private whole(done: number, wanted: number, what: string, offset: number): void {
