@@ -1,0 +1,296 @@
+/**
+ * The file system of a mount, as the kernel's requests see it.
+ *
+ * This class only connects: it turns the border's objects (`vfs.ts`) into calls
+ * of the parts, keeps the open map exact for what the kernel names, and starts
+ * deletions when the kernel lets go. Each part says which locks it takes.
+ *
+ * `unlinked` holds inodes whose last link this mount removed while the kernel
+ * still uses them; their eviction tries the deletion. What is forgotten here (a
+ * crash, another mount's unlink) the orphan scan finds. Source: inode.md 13,
+ * dir.md 11, data.md 11, xattr.md 10, super.md 5 and 9.
+ */
+import { ROOT_INO } from '../core/constants.js';
+import type { NetStatfs } from '../core/format.js';
+import type { Items } from '../core/items.js';
+import type { Clock } from '../env/clock.js';
+import type { Device } from '../env/device.js';
+import type { Op } from '../mount/op.js';
+import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { errnoError } from '../observe/errors.js';
+import { BlockCache, Buffers } from './block_cache.js';
+import type { DataAlloc, PreallocOptions } from './block_map.js';
+import { BlockMap } from './block_map.js';
+import type { FsContext, OpenMap } from './context.js';
+import type { DataContext, TransData } from './data.js';
+import { Data } from './data.js';
+import { DataWaiters } from './data_waiters.js';
+import { Deletes } from './delete.js';
+import { Dirs, newSymlink } from './dir.js';
+import { Extents } from './ext.js';
+import { DataGuard } from './guard.js';
+import { IndexHold } from './index_hold.js';
+import { Inodes, fillAttr, rdevFromUser } from './inode.js';
+import { InodeRec, S_IFDIR, S_IFMT, S_IFREG } from './inode_item.js';
+import { Renames } from './rename.js';
+import { Space } from './space.js';
+import { fillStatfs } from './statfs.js';
+import type {
+  AttrOut, Call, Caller, DirSink, EntryOut, IoctlIn, IoctlOut, Name, OpSource, OpenOut, ReadIn,
+  SetAttr, StatfsOut, VfsOps, WriteIn,
+} from './vfs.js';
+import { XATTR_REPLACE } from './vfs.js';
+import { Xattrs } from './xattr.js';
+
+const O_ACCMODE = 3;
+const O_RDWR = 2;
+/** A statfs answer serves all requests that were waiting for it, and no later ones. */
+const STATFS_AGE_MAX_MS = 50;
+
+/** Everything the file system is built on. */
+export interface FsDeps {
+  items: Items;
+  /** Background operations: deletions. */
+  ops: OpSource;
+  openMap: OpenMap;
+  dataAlloc: DataAlloc;
+  dataDevice: Device;
+  transData: TransData;
+  clock: Clock;
+  formatVersion: number;
+  prealloc: PreallocOptions;
+  /** The server's counts. */
+  statfs(): Promise<NetStatfs>;
+  /** Commits and waits. */
+  sync(): Promise<void>;
+  /** Commits because space ran out in the open transaction. */
+  requestCommit(): Promise<void>;
+  /** Whether the caller has CAP_SYS_ADMIN. */
+  isAdmin(caller: Caller): boolean;
+  /** A background task failed; the orphan scan will try again. */
+  failed(what: string, error: unknown): void;
+}
+
+export class FileSystem implements VfsOps {
+  readonly waiters = new DataWaiters();
+  readonly deletes: Deletes;
+  private readonly cx: FsContext;
+  private readonly inodes: Inodes;
+  private readonly dirs: Dirs;
+  private readonly renames: Renames;
+  private readonly xattrs: Xattrs;
+  private readonly space: Space;
+  private readonly data: Data;
+  private readonly unlinked = new Set<number>();
+  private readonly scratch = new InodeRec();
+  private stats: { value: NetStatfs; atMs: number } | null = null;
+
+  constructor(private readonly deps: FsDeps) {
+    const { items, openMap, clock, formatVersion, dataDevice } = deps;
+    this.cx = {
+      items, openMap, clock, formatVersion, hold: new IndexHold(items, formatVersion),
+    };
+    this.inodes = new Inodes(this.cx);
+    this.dirs = new Dirs(this.cx, this.inodes);
+    this.renames = new Renames(this.cx, this.inodes, this.dirs);
+    this.xattrs = new Xattrs(this.cx, this.inodes);
+    const extents = new Extents(items);
+    const buffers = new Buffers();
+    const d: DataContext = {
+      cx: this.cx, inodes: this.inodes, extents, guard: new DataGuard(), waiters: this.waiters,
+      map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
+      blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
+      trans: deps.transData, requestCommit: () => deps.requestCommit(),
+    };
+    this.space = new Space(d);
+    this.data = new Data(d, this.space);
+    this.deletes = new Deletes(d, this.xattrs, deps.ops);
+  }
+
+  lookup(op: Op, _call: Call, dir: number, name: Name, out: EntryOut): void {
+    const inode = this.dirs.lookup(op, dir, name);
+    out.ino = 0;
+    if (inode !== null) this.entry(inode, out);
+  }
+
+  parentOf(op: Op, _call: Call, dir: number): number {
+    return this.dirs.parentOf(op, dir);
+  }
+
+  evict(ino: number): void {
+    if (ino === ROOT_INO) return;
+    this.cx.openMap.clear(ino);
+    if (this.unlinked.delete(ino)) this.deleteLater(ino);
+  }
+
+  getattr(op: Op, _call: Call, ino: number, out: AttrOut): void {
+    fillAttr(this.inodes.read(op.lockInode(ino, MODE_READ), ino, this.scratch), out.attr);
+  }
+
+  setattr(op: Op, _call: Call, ino: number, set: SetAttr, out: AttrOut):
+  Promise<void> | undefined {
+    const inode = this.space.setattr(op, ino, set);
+    if (inode instanceof Promise) return inode.then((r) => { fillAttr(r, out.attr); });
+    fillAttr(inode, out.attr);
+    return undefined;
+  }
+
+  readlink(op: Op, _call: Call, ino: number): Uint8Array {
+    return this.dirs.readlink(op, ino);
+  }
+
+  symlink(op: Op, call: Call, dir: number, name: Name, target: Name, out: EntryOut): void {
+    this.entry(this.dirs.make(op, call, dir, name, newSymlink(target)), out);
+  }
+
+  mknod(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number, rdev: number,
+    out: EntryOut): void {
+    const what = { mode: mode & ~umask, rdev: rdevFromUser(rdev) };
+    this.entry(this.dirs.make(op, call, dir, name, what), out);
+  }
+
+  mkdir(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
+    out: EntryOut): void {
+    const what = { mode: typed(mode & ~umask, S_IFDIR), rdev: 0 };
+    this.entry(this.dirs.make(op, call, dir, name, what), out);
+  }
+
+  create(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
+    _flags: number, out: EntryOut, open: OpenOut): void {
+    const what = { mode: typed(mode & ~umask, S_IFREG), rdev: 0 };
+    this.entry(this.dirs.make(op, call, dir, name, what), out);
+    open.fh = 0;
+  }
+
+  tmpfile(op: Op, call: Call, dir: number, mode: number, umask: number, _flags: number,
+    out: EntryOut, open: OpenOut): void {
+    const inode = this.dirs.tmpfile(op, call, dir, typed(mode & ~umask, S_IFREG));
+    this.unlinked.add(inode.ino);
+    this.entry(inode, out);
+    open.fh = 0;
+  }
+
+  unlink(op: Op, _call: Call, dir: number, name: Name): void {
+    this.dropped(this.dirs.unlink(op, dir, name, false));
+  }
+
+  rmdir(op: Op, _call: Call, dir: number, name: Name): void {
+    this.dropped(this.dirs.unlink(op, dir, name, true));
+  }
+
+  rename(op: Op, _call: Call, dir: number, name: Name, newDir: number, newName: Name,
+    flags: number): void {
+    const replaced = this.renames.rename(op, dir, name, newDir, newName, flags);
+    if (replaced !== null) this.dropped(replaced);
+  }
+
+  link(op: Op, _call: Call, ino: number, newDir: number, newName: Name, out: EntryOut): void {
+    const inode = this.dirs.link(op, ino, newDir, newName);
+    this.unlinked.delete(ino);
+    this.entry(inode, out);
+  }
+
+  open(op: Op, _call: Call, ino: number, flags: number, out: OpenOut): void {
+    const mode = (flags & O_ACCMODE) === O_RDWR ? MODE_WRITE : MODE_READ;
+    const inode = this.inodes.read(op.lockInode(ino, mode), ino, this.scratch);
+    this.cx.openMap.set(ino);
+    out.direct = inode.offlineBlocks > 0;
+  }
+
+  release(): void {
+    // Handles have no state here: the dispatcher counts them and calls `evict`.
+  }
+
+  read(op: Op, call: Call, ino: number, read: ReadIn): Uint8Array | Promise<Uint8Array> {
+    return this.data.read(op, call, ino, read);
+  }
+
+  write(op: Op, _call: Call, ino: number, write: WriteIn): number | Promise<number> {
+    return this.data.write(op, ino, write);
+  }
+
+  fsync(): Promise<void> {
+    return this.deps.sync();
+  }
+
+  fallocate(op: Op, _call: Call, ino: number, _fh: number, mode: number, offset: number,
+    lenBytes: number): Promise<void> | undefined {
+    return this.space.fallocate(op, ino, mode, offset, lenBytes);
+  }
+
+  lseek(op: Op, _call: Call, ino: number, offset: number, whence: number): number {
+    return this.data.lseek(op, ino, offset, whence);
+  }
+
+  opendir(op: Op, _call: Call, ino: number, out: OpenOut): void {
+    this.inodes.readDir(op.lockInode(ino, MODE_READ), ino);
+    this.cx.openMap.set(ino);
+    out.fh = 0;
+  }
+
+  releasedir(): void {
+    // As `release`.
+  }
+
+  readdir(op: Op, _call: Call, ino: number, _fh: number, pos: number, sink: DirSink): void {
+    this.dirs.readdir(op, ino, pos, sink);
+  }
+
+  statfs(_op: Op, _call: Call, out: StatfsOut): void {
+    const { clock } = this.deps;
+    if (this.stats === null || clock.monotonicMs() - this.stats.atMs > STATFS_AGE_MAX_MS) {
+      this.stats = null;
+      throw new Wait(this.deps.statfs().then((value) => {
+        this.stats = { value, atMs: clock.monotonicMs() };
+      }));
+    }
+    fillStatfs(this.stats.value, out);
+  }
+
+  setxattr(op: Op, call: Call, ino: number, name: Name, value: Uint8Array, flags: number): void {
+    this.xattrs.set(op, ino, name, value, flags, () => this.deps.isAdmin(call));
+  }
+
+  getxattr(op: Op, _call: Call, ino: number, name: Name): Uint8Array {
+    return this.xattrs.get(op, ino, name);
+  }
+
+  listxattr(op: Op, _call: Call, ino: number): Uint8Array {
+    return this.xattrs.list(op, ino);
+  }
+
+  removexattr(op: Op, call: Call, ino: number, name: Name): void {
+    this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
+  }
+
+  ioctl(_op: Op, _call: Call, _ino: number, _ioctl: IoctlIn, _out: IoctlOut): undefined {
+    throw errnoError('ENOTTY');
+  }
+
+  /** I(group) goes away: those who wait for data of its inodes look again. */
+  lockLost(firstIno: number, nr: number): void {
+    this.waiters.changedGroup(firstIno, nr);
+  }
+
+  private entry(inode: InodeRec, out: EntryOut): void {
+    out.ino = inode.ino;
+    fillAttr(inode, out.attr);
+  }
+
+  /** A link went away. */
+  private dropped(inode: InodeRec): void {
+    if (inode.nlink > 0) return;
+    if (this.cx.openMap.isOpen(inode.ino)) this.unlinked.add(inode.ino);
+    else this.deleteLater(inode.ino);
+  }
+
+  private deleteLater(ino: number): void {
+    this.deletes.attempt(ino).catch((e: unknown) => {
+      this.deps.failed(`deleting inode ${ino}`, e);
+    });
+  }
+}
+
+function typed(mode: number, type: number): number {
+  return (mode & ~S_IFMT) | type;
+}
