@@ -163,8 +163,9 @@ export interface WriteIn {
   /** O_APPEND: `offset` is not to be trusted, write at the size and set `writtenAt`. */
   readonly append: boolean;
   /**
-   * Page cache write-back: I(ino) is held W; must not throw `Wait`, must not wait
-   * for offline data, is clipped at the file's size. (fuse.md 5.2 rule 4)
+   * Page cache write-back: I(ino) is held W (else fail with EIO: a bug) and the op is a
+   * `duringDrain` one. May wait for blocks and commits, not for inode locks or offline
+   * data. Is clipped at the file's size. (fuse.md 5.2 rule 4)
    */
   readonly cached: boolean;
   /** Clear set-uid, and set-gid if group-executable, in the same transaction. */
@@ -298,8 +299,10 @@ export interface OpSource {
    *
    * `duringDrain`: the kernel waits for this request inside a notification of the
    * drain in progress, so `lockInode` succeeds under the grant that is still held
-   * although the lock admits nobody else, and the drain does not wait for this
-   * operation. It must not begin new waits for locks. (fuse.md 5.2 rules 4-6)
+   * although the lock admits nobody else, and the operation does not count as a
+   * user that keeps the drain from starting; `KernelDrain.drain` resolves only after all
+   * of them in its group have ended. It must not begin waits for inode locks; without
+   * the grant it fails with EIO. (fuse.md 5.2 rules 4-6)
    */
   begin(duringDrain: boolean): Op;
   /** Lets go of all that the operation holds or waits for; the op may be reused. */
