@@ -14,3 +14,4 @@ export {
   blockReadDone, blockUnpin, blockIsReading, blockNeedNr, blockNrDirty, blockNrFree, blockForget,
   blockEvictAll, wsetForget, wsetList, wsetCount, corruptId, corruptBlkno,
 } from './block';
+export * from './core_items';

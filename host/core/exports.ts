@@ -4,10 +4,11 @@
  * and forest, assembly/item.ts and assembly/forest.ts. test/core/exports.test.ts
  * holds this against what the module really exports.
  */
+import type { ItemExports } from './item_exports.js';
 
 type Ptr = number;
 
-export interface CoreExports {
+export interface CoreExports extends ItemExports {
   readonly corruptId: { value: number };
   readonly corruptBlkno: { value: bigint };
 

@@ -1,0 +1,17 @@
+/**
+ * What the host may call of the item cache, the forest and the locks.
+ */
+export { lockAlloc, lockFree, lockLastDirtySeq, lockMode, lockSetMode } from './lock';
+export {
+  itemInit, itemSetTransSeq, itemReserve, itemLookup, itemTouch, itemNext, itemCreate, itemUpdate,
+  itemDelete, itemCreateForce, itemDeleteForce, itemLookupKey, itemTouchKey, itemNextKey,
+  itemCreateKey, itemUpdateKey, itemDirtyKey, itemDeleteKey, itemCreateForceKey,
+  itemDeleteForceKey, itemDeltaKey,
+} from './item';
+export {
+  itemLookupName, itemTouchName, itemCreateEntry, itemDeleteEntry, itemLookupXattr, itemXattrHash,
+} from './entry';
+export { itemInvalidate, itemRangeCached, itemShrink } from './item_range';
+export { itemBarrier, itemMaxDirtySeq, itemWriteDirty, itemWriteDone } from './item_write';
+export { itemDirtyItems, itemDirtyPages, itemPages, itemFreePages, pageVerify } from './page';
+export { testFill } from './testing';
