@@ -49,6 +49,8 @@ export interface FsContext {
  */
 export async function repeat<T>(step: () => T): Promise<T> {
   for (;;) {
+    // A transaction is entered once in a tick, and the caller may have been in one.
+    await null;
     try {
       return step();
     } catch (e) {

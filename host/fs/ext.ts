@@ -79,12 +79,12 @@ export class Extents {
    * @returns false when there is none  @throws Wait; EIO for a damaged item
    */
   find(lock: LockPtr, ino: number, block: number, out: Ext): boolean {
-    return this.findKey(lock, ino, block, 1, out);
+    return this.findKey(lock, ino, block, 1, 0, out);
   }
 
-  /** Finds the extent behind `e`. @throws Wait, EIO */
+  /** Finds the extent behind `e`, from the very next key on. @throws Wait, EIO */
   after(lock: LockPtr, ino: number, e: Ext, out: Ext): boolean {
-    return this.findKey(lock, ino, extEnd(e) - 1, e.len + 1, out);
+    return this.findKey(lock, ino, extEnd(e) - 1, e.len, 1, out);
   }
 
   /**
@@ -163,9 +163,10 @@ export class Extents {
     add.blkno = left.blkno;
   }
 
-  private findKey(lock: LockPtr, ino: number, last: number, len: number, out: Ext): boolean {
+  private findKey(lock: LockPtr, ino: number, last: number, len: number, fourth: number,
+    out: Ext): boolean {
     const { items } = this;
-    const n = items.next(lock, FS_ZONE, ino, DATA_EXTENT_TYPE, last, len, 0, BLOCK_MAX);
+    const n = items.next(lock, FS_ZONE, ino, DATA_EXTENT_TYPE, last, len, fourth, BLOCK_MAX);
     if (n === ABSENT) return false;
     const key = items.found;
     out.len = key.third;
