@@ -10,16 +10,19 @@
  */
 import { check } from './check';
 import {
-  AL_AVAIL, allocAvailNr, allocFreedRemaining, allocFreedRoom, allocLow, allocNeed, freeBlock,
+  allocAvailNr, allocFreedRemaining, allocFreedRoom, allocLow, allocNeed, freeBlock,
 } from './alloc_meta';
-import { blockDirty, blockErr, blockEnd, blockRead } from './block';
-import { listAdd, listEntry, listNr, listRemove, listSort } from './alloc_list';
+import {
+  blockDirty, blockErr, blockEnd, blockRead, corrupt, CORRUPT_LIST_HEAD, CORRUPT_LIST_STRUCT,
+  CORRUPT_REF,
+} from './block';
+import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSort } from './alloc_list';
 import {
   extAlloc, extLen, extModBlocks, extNextByBlkno, extNextByOrder, extNextByOrderFrom, extStart,
   gotLen, gotStart, planApply, planBegin, planInsert, planRemove, extOrder, extInsert,
 } from './ext';
 import {
-  AR_ROOT, EINPROGRESS, EIO, ENOENT, ENOSPC, LB_NEXT, LH_BYTES, LH_FIRST, LH_FLAGS, LH_TOTAL,
+  AR_ROOT, EINPROGRESS, EINVAL, ENOENT, ENOSPC, LB_NEXT, LH_BYTES, LH_FIRST, LH_FLAGS, LH_TOTAL,
   LIST_MAX, MAGIC_ALLOC_LIST, META_START_BLKNO, REF_BYTES, ROOT_HEIGHT,
 } from './format';
 
@@ -36,7 +39,8 @@ function hasRoom(al: usize, aroot: usize, extra: i32): bool {
 /**
  * Fills the first block of a list from an extent tree up to `target` numbers if it
  * has fewer than `lo`. 0 (also when the allocator ran low), -ENOSPC when the tree is
- * empty, NEED_BLOCK, errors.
+ * empty, NEED_BLOCK (the list may have more than `lo` by then: repeat with lo = target),
+ * errors.
  */
 export function fillList(al: usize, ws: usize, head: usize, aroot: usize, lo: u32,
   target: u32): i32 {
@@ -45,6 +49,7 @@ export function fillList(al: usize, ws: usize, head: usize, aroot: usize, lo: u3
     if (!hasRoom(al, aroot, 1)) return 0;
     const b = blockDirty(al, ws, head, MAGIC_ALLOC_LIST);
     if (b == 0) return blockErr;
+    if (!listHeadOk(head, b)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
     const room = min(target, LIST_MAX) - listNr(b);
     if (room == 0) return 0;
     const e = extAlloc(al, ws, aroot, room);
@@ -55,17 +60,13 @@ export function fillList(al: usize, ws: usize, head: usize, aroot: usize, lo: u3
   return 0;
 }
 
-/** As fillList while the low mark has been passed already: a repetition after NEED_BLOCK. */
-export function fillListMore(al: usize, ws: usize, head: usize, aroot: usize, target: u32): i32 {
-  return fillList(al, ws, head, aroot, target, target);
-}
-
 /** Moves the numbers of a list into an extent tree. 0 (numbers may be left), NEED_BLOCK, errors. */
 export function emptyList(al: usize, ws: usize, head: usize, aroot: usize): i32 {
   while (load<u64>(head) != 0) {
     if (!hasRoom(al, aroot, 1)) return 0;
     const b = blockDirty(al, ws, head, MAGIC_ALLOC_LIST);
     if (b == 0) return blockErr;
+    if (!listHeadOk(head, b)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
     if (listNr(b) == 0) {
       const flags = load<u32>(head, LH_FLAGS);
       const e = nextBlock(al, head, b);
@@ -88,6 +89,9 @@ function nextBlock(al: usize, head: usize, b: usize): i32 {
     if (n == 0) return blockErr;
     first = listNr(n);
   }
+  if (<u64>first > load<u64>(head, LH_TOTAL) || (load<u64>(next) == 0 && load<u64>(head, LH_TOTAL) != 0)) {
+    return corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
+  }
   const e = allocNeed(al, 1);
   if (e != 0) return e;
   memory.copy(head, next, REF_BYTES);
@@ -102,7 +106,7 @@ function emptyRun(al: usize, ws: usize, head: usize, b: usize, aroot: usize): i3
   const start = load<u64>(listEntry(b, 0));
   let n: u32 = 1;
   while (n < listNr(b) && load<u64>(listEntry(b, n)) == start + <u64>n) n += 1;
-  if (start < META_START_BLKNO || start + n > blockEnd()) return -EIO;
+  if (start < META_START_BLKNO || start + n > blockEnd()) return corrupt(CORRUPT_REF, start);
   const e = extInsert(al, ws, aroot, start, n);
   if (e != 0) return e;
   listRemove(head, b, n);
@@ -131,9 +135,10 @@ export function spliceList(al: usize, ws: usize, dst: usize, src: usize): i32 {
     if (last == 0) return blockErr;
     sum += <u64>listNr(last);
     // a list that runs in circles has more numbers than its head says
-    if (sum > load<u64>(src, LH_TOTAL)) return -EIO;
+    if (sum > load<u64>(src, LH_TOTAL)) return corrupt(CORRUPT_LIST_STRUCT, load<u64>(ref));
     ref = last + LB_NEXT;
   }
+  if (sum != load<u64>(src, LH_TOTAL)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(src));
   memory.copy(last + LB_NEXT, dst, REF_BYTES);
   memory.copy(dst, src, REF_BYTES);
   store<u32>(dst, load<u32>(src, LH_FIRST), LH_FIRST);
@@ -239,7 +244,7 @@ function findZoned(src: usize, zones: usize, zoneBlocks: u64, count: u64): i32 {
       return 0;
     }
     order = found;
-    zone = nextZone(zones, <i64>((extStart + extLen) / zoneBlocks) + 1);
+    zone = nextZone(zones, <i64>((extStart + extLen - 1) / zoneBlocks) + 1);
     if (zone < 0) {
       order -= 1;
       zone = first;
@@ -251,6 +256,7 @@ function findZoned(src: usize, zones: usize, zoneBlocks: u64, count: u64): i32 {
 /** Sets the bits of all zones that extents of the tree touch. 0, NEED_BLOCK, errors. */
 export function zonesOf(aroot: usize, zoneBlocks: u64, bits: usize): i32 {
   memory.fill(bits, 0, ZONES / 8);
+  if (zoneBlocks == 0) return -EINVAL;
   let at: u64 = 0;
   while (true) {
     const e = extNextByBlkno(aroot, at);

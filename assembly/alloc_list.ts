@@ -20,6 +20,12 @@ export function listValidate(b: usize): bool {
   return start <= LIST_MAX && nr <= LIST_MAX && start + nr <= LIST_MAX;
 }
 
+/** Whether a list's head agrees with its first block: both are from the device or a peer. */
+export function listHeadOk(head: usize, b: usize): bool {
+  return listNr(b) == load<u32>(head, LH_FIRST) &&
+    load<u64>(head, LH_TOTAL) >= <u64>load<u32>(head, LH_FIRST);
+}
+
 @inline export function listNr(b: usize): u32 { return load<u32>(b, LB_NR); }
 
 /** Address of entry i of the window. */

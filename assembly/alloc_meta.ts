@@ -14,10 +14,10 @@
  */
 import { check } from './check';
 import {
-  blockDirtyAt, blockErr, blockEnd, blockForget, blockIfDirty, blockRead, blockReserve,
-  setBlockErr,
+  blockDirtyAt, blockErr, blockEnd, blockForget, blockIfDirty, blockInUse, blockRead,
+  blockReserve, corrupt, CORRUPT_BLKNO_IN_USE, CORRUPT_LIST_HEAD, CORRUPT_REF, setBlockErr,
 } from './block';
-import { listAdd, listEntry, listNr, listRemove, listSort } from './alloc_list';
+import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSort } from './alloc_list';
 import {
   EINVAL, EIO, ENOMEM, ENOSPC, LB_NEXT, LH_BYTES, LH_FIRST, LH_REF, LIST_MAX,
   MAGIC_ALLOC_LIST, META_START_BLKNO,
@@ -66,13 +66,18 @@ function firstUse(al: usize, avail: usize, freed: usize): i32 {
   if (load<u64>(avail) == 0 || load<u32>(avail, LH_FIRST) < 2) return -ENOSPC;
   const a0 = blockRead(avail + LH_REF, MAGIC_ALLOC_LIST);
   if (a0 == 0) return blockErr;
-  if (listNr(a0) < 2) return -EIO;
-  if (load<u64>(freed) != 0 && blockRead(freed + LH_REF, MAGIC_ALLOC_LIST) == 0) return blockErr;
+  if (!listHeadOk(avail, a0)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(avail));
+  if (load<u64>(freed) != 0) {
+    const f0 = blockRead(freed + LH_REF, MAGIC_ALLOC_LIST);
+    if (f0 == 0) return blockErr;
+    if (!listHeadOk(freed, f0)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(freed));
+  }
   if (!blockReserve(2)) return -ENOMEM;
   const ws = <usize>load<u32>(al, AL_WSET);
   const p0 = load<u64>(listEntry(a0, 0));
   const p1 = load<u64>(listEntry(a0, 1));
-  if (!blknoOk(p0) || !blknoOk(p1)) return -EIO;
+  const bad = peekedBad(p0, avail, freed) ? p0 : peekedBad(p1, avail, freed) ? p1 : 0;
+  if (bad != 0 || p0 == p1) return corrupt(CORRUPT_BLKNO_IN_USE, p0 == p1 ? p0 : bad);
   const oldAvail = load<u64>(avail);
   let oldFreed = load<u64>(freed);
   const rotate = oldFreed != 0 && LIST_MAX - load<u32>(freed, LH_FIRST) < FREED_ROTATE_ROOM;
@@ -101,6 +106,11 @@ function firstUse(al: usize, avail: usize, freed: usize): i32 {
   return 0;
 }
 
+/** A number that cannot hold a new list block. */
+function peekedBad(blkno: u64, avail: usize, freed: usize): bool {
+  return !blknoOk(blkno) || blockInUse(blkno, avail) || blockInUse(blkno, freed);
+}
+
 @inline function blknoOk(blkno: u64): bool {
   return blkno >= META_START_BLKNO && blkno < blockEnd();
 }
@@ -127,7 +137,7 @@ export function allocMeta(al: usize): u64 {
   }
   const blkno = load<u64>(listEntry(a, 0));
   if (!blknoOk(blkno)) {
-    setBlockErr(-EIO);
+    corrupt(CORRUPT_REF, blkno);
     return 0;
   }
   listRemove(al + AL_AVAIL, a, 1);

@@ -16,6 +16,7 @@
  *     what it was, so nobody sees a block change
  *   - an entry replaced while a read of it is under way leaves the hash table and
  *     is freed by its last unpin
+ *   - dirty entries are in their writer set's list, all others in use in the LRU list
  *
  * The core never waits: a reference to a block that is not here queues a need
  * (entry, number, slot) in the need window and the call returns NEED_BLOCK. The
@@ -35,7 +36,7 @@ import {
 import { NEED_MAX, NEED_WINDOW } from './layout';
 import { btreeValidate } from './btree_block';
 import { listValidate } from './alloc_list';
-import { allocMeta, freeMeta } from './alloc_meta';
+import { allocMeta, allocNeed, freeMeta } from './alloc_meta';
 
 // ---- entries ----
 @inline const E_BLKNO: usize = 0;
@@ -77,6 +78,9 @@ export const CORRUPT_LIST_STRUCT: i32 = 3;
 export const CORRUPT_BTREE_LEVEL: i32 = 4;
 export const CORRUPT_NO_CHILD: i32 = 5;
 export const CORRUPT_HEIGHT: i32 = 6;
+export const CORRUPT_BLKNO_IN_USE: i32 = 7;
+export const CORRUPT_LIST_HEAD: i32 = 8;
+export const CORRUPT_EXTENT: i32 = 9;
 
 /** Notes a corruption and makes the call fail with EIO. */
 export function corrupt(id: i32, blkno: u64): i32 {
@@ -170,6 +174,7 @@ export function blockBegin(): void {
   epoch += 1;
   needNr = 0;
   blockErr = 0;
+  corruptId = 0;
 }
 
 export function blockNeedNr(): i32 { return needNr; }
@@ -265,6 +270,7 @@ function take(): usize {
 }
 
 function need(e: usize): void {
+  blockErr = NEED_BLOCK;
   if (needNr >= NEED_MAX) return;
   store<u32>(e, load<u32>(e, E_PINS) + 1, E_PINS);
   const w = NEED_WINDOW + <usize>(needNr * 16);
@@ -272,7 +278,6 @@ function need(e: usize): void {
   store<u32>(w, <u32>e, 8);
   store<u32>(w, load<u32>(e, E_SLOT), 12);
   needNr += 1;
-  blockErr = NEED_BLOCK;
 }
 
 /** Queues a read of a block that has no entry. */
@@ -306,7 +311,10 @@ export function blockUnpin(e: usize): void {
   const pins = load<u32>(e, E_PINS);
   check(pins > 0, 101);
   store<u32>(e, pins - 1, E_PINS);
-  if (pins == 1 && (load<u32>(e, E_FLAGS) & (F_HASHED | F_READING)) == 0) release(e);
+  if (pins > 1) return;
+  // for those who come later it is an old copy: on a mismatch they read it again
+  store<u32>(e, load<u32>(e, E_FLAGS) & ~F_FRESH, E_FLAGS);
+  if ((load<u32>(e, E_FLAGS) & (F_HASHED | F_READING)) == 0) release(e);
 }
 
 /** Whether the entry still waits for its read: another asker may share it. */
@@ -314,11 +322,8 @@ export function blockIsReading(e: usize): bool {
   return (load<u32>(e, E_FLAGS) & F_READING) != 0;
 }
 
-/** Checksum and structure of a freshly read block. 0, -ESTALE (checksum) or -EIO (structure). */
-function verify(e: usize, blkno: u64): i32 {
-  const b = <usize>load<u32>(e, E_SLOT);
-  if (crc32c(0xffffffff, b + 4, BLOCK_BYTES - 4) != load<u32>(b)) return -ESTALE;
-  return 0;
+function checksumOk(b: usize): bool {
+  return crc32c(0xffffffff, b + 4, BLOCK_BYTES - 4) == load<u32>(b);
 }
 
 function structureOk(b: usize, magic: u32, blkno: u64): i32 {
@@ -358,24 +363,17 @@ function readEntry(ref: usize, magic: u32): usize {
     return 0;
   }
   const b = <usize>load<u32>(e, E_SLOT);
-  let stale = false;
+  if (!headerMatches(b, magic, blkno, seq)) return staleEntry(e, blkno);
   if ((flags & F_VERIFIED) == 0) {
-    stale = verify(e, blkno) != 0;
-    if (!stale && headerMatches(b, magic, blkno, seq)) {
-      if (structureOk(b, magic, blkno) != 0) {
-        drop(e);
-        return 0;
-      }
-      store<u32>(e, (flags | F_VERIFIED) & ~F_FRESH, E_FLAGS);
-      touch(e);
-      return e;
+    if (!checksumOk(b)) return staleEntry(e, blkno);
+    if (structureOk(b, magic, blkno) != 0) {
+      drop(e);
+      return 0;
     }
-    stale = true;
-  } else if (headerMatches(b, magic, blkno, seq)) {
-    touch(e);
-    return e;
+    store<u32>(e, (flags | F_VERIFIED) & ~F_FRESH, E_FLAGS);
   }
-  return staleEntry(e, blkno);
+  touch(e);
+  return e;
 }
 
 /** A mismatch: an old clean copy is dropped and read again once; dirty or fresh ones are stale. */
@@ -391,7 +389,7 @@ function staleEntry(e: usize, blkno: u64): usize {
 }
 
 @inline function touch(e: usize): void {
-  if (lruTail != e) {
+  if (lruTail != e && (load<u32>(e, E_FLAGS) & F_DIRTY) == 0) {
     lruDel(e);
     lruAdd(e);
   }
@@ -406,6 +404,7 @@ export function blockResident(ref: usize): bool {
 // ---- dirtying ----
 
 function wsetAdd(ws: usize, e: usize): void {
+  lruDel(e);
   const tail = <usize>load<u32>(ws, WS_TAIL);
   store<u32>(e, <u32>ws, E_WSET);
   store<u32>(e, <u32>tail, E_WS_PREV);
@@ -430,6 +429,7 @@ function wsetDel(e: usize): void {
   store<u32>(e, load<u32>(e, E_FLAGS) & ~F_DIRTY, E_FLAGS);
   store<u32>(e, 0, E_WSET);
   nrDirty -= 1;
+  lruAdd(e);
 }
 
 /** Blocks of a writer set. */
@@ -456,16 +456,25 @@ export function blockDirtyAt(ws: usize, ref: usize, magic: u32, newBlkno: u64): 
     old = readEntry(ref, magic);
     if (old == 0) return 0;
   }
+  if (blockInUse(newBlkno, ref)) {
+    corrupt(CORRUPT_BLKNO_IN_USE, newBlkno);
+    return 0;
+  }
   const stale = find(newBlkno);
-  if (stale != 0 && stale != old) drop(stale);
+  if (stale != 0) drop(stale);
   const e = take();
   if (e == 0) {
     blockErr = -ENOMEM;
     return 0;
   }
   const b = <usize>load<u32>(e, E_SLOT);
-  if (old != 0) memory.copy(b, <usize>load<u32>(old, E_SLOT), BLOCK_BYTES);
-  else memory.fill(b, 0, BLOCK_BYTES);
+  if (old != 0) {
+    memory.copy(b, <usize>load<u32>(old, E_SLOT), BLOCK_BYTES);
+    // this call is done with the old version
+    store<u32>(old, 0, E_EPOCH);
+  } else {
+    memory.fill(b, 0, BLOCK_BYTES);
+  }
   const seq = nextSeq();
   store<u32>(b, magic, HDR_MAGIC);
   store<u64>(b, fsid, HDR_FSID);
@@ -477,6 +486,12 @@ export function blockDirtyAt(ws: usize, ref: usize, magic: u32, newBlkno: u64): 
   store<u64>(ref, newBlkno, REF_BLKNO);
   store<u64>(ref, seq, REF_SEQ);
   return b;
+}
+
+/** Whether a number cannot be given out: it is dirty, or it is what `ref` points to. */
+export function blockInUse(blkno: u64, ref: usize): bool {
+  const e = find(blkno);
+  return (e != 0 && (load<u32>(e, E_FLAGS) & F_DIRTY) != 0) || load<u64>(ref, REF_BLKNO) == blkno;
 }
 
 /** Whether the referenced block is dirty already; reads it first (0 and `blockErr` as blockRead). */
@@ -500,15 +515,17 @@ export function blockIfDirty(ref: usize, magic: u32): usize {
 export function blockDirty(alloc: usize, ws: usize, ref: usize, magic: u32): usize {
   const dirty = blockIfDirty(ref, magic);
   if (dirty != 0 || blockErr != 0) return dirty;
-  if (!blockReserve(1)) {
-    blockErr = -ENOMEM;
+  // room for the old number and for one block that the caller may free next
+  const e = allocNeed(alloc, 2);
+  if (e != 0) {
+    blockErr = e;
     return 0;
   }
   const blkno = allocMeta(alloc);
   if (blkno == 0) return 0;
   const oldBlkno = load<u64>(ref, REF_BLKNO);
   const b = blockDirtyAt(ws, ref, magic, blkno);
-  check(b != 0, 102);
+  if (b == 0) return 0;
   if (oldBlkno != 0) check(freeMeta(alloc, oldBlkno) == 0, 103);
   return b;
 }

@@ -83,6 +83,9 @@ export function walk(al: usize, ws: usize, root: usize, flags: i32, key: usize,
   }
 }
 
+/** Most numbers that one split or join takes or frees, and one for the caller. */
+const STEP_BLOCKS: i32 = 4;
+
 /** A split or join changed the tree. */
 const RESTART: i32 = -2000;
 
@@ -177,6 +180,8 @@ function trySplit(al: usize, ws: usize, root: usize, parent: usize, right: usize
     compact(right);
     if (hasRoom(right, len)) return 0;
   }
+  const e = allocNeed(al, STEP_BLOCKS);
+  if (e != 0) return e;
   const leftRef = memory.data(16, 8);
   memory.fill(leftRef, 0, 16);
   const left = blockDirty(al, ws, leftRef, MAGIC_BTREE);
@@ -187,9 +192,9 @@ function trySplit(al: usize, ws: usize, root: usize, parent: usize, right: usize
     memory.fill(rootRef, 0, 16);
     parent = blockDirty(al, ws, rootRef, MAGIC_BTREE);
     if (parent == 0) {
-      const e = blockErr;
+      const err = blockErr;
       freeBlock(al, left);
-      return e;
+      return err;
     }
     initBlock(parent, levelOf(right) + 1);
     keyOnes(keyScratch);
@@ -210,24 +215,32 @@ function tryJoin(al: usize, ws: usize, root: usize, parent: usize, parItem: usiz
   if (!toRight) sibItem = avlNext(avl, parItem);
   if (sibItem == 0) return 0;
   const sibRef = itemVal(parent, sibItem);
-  if (blockIsNoNeed() && !blockResident(sibRef)) return 0;
+  const optional = blockIsNoNeed();
+  if (optional && !blockResident(sibRef)) return 0;
+  const e = allocNeed(al, STEP_BLOCKS);
+  if (e != 0) return optional ? 0 : e;
   const sib = blockDirty(al, ws, sibRef, MAGIC_BTREE);
-  if (sib == 0) return blockErr;
-  if (levelOf(sib) != levelOf(b)) return corrupt(CORRUPT_BTREE_LEVEL, load<u64>(sib, HDR_BLKNO));
+  if (sib == 0) return optional ? 0 : blockErr;
+  if (levelOf(sib) != levelOf(b)) {
+    const err = corrupt(CORRUPT_BTREE_LEVEL, load<u64>(sib, HDR_BLKNO));
+    return optional ? 0 : err;
+  }
   const budget = totalBytes(sib) <= JOIN_LOW_BYTES * 2 ? totalBytes(sib) : JOIN_LOW_BYTES;
   if (midFree(b) < budget + itemBytes(MAX_VAL_LEN)) compact(b);
   moveItems(b, sib, toRight, budget);
-  if (!toRight) keyCopy2(parent, parItem, lastItem(b) + ITEM_KEY);
+  if (!toRight) {
+    // the bound of an emptied last sibling goes to the block that took its items
+    const bound = nrItems(sib) == 0 && avlNext(avl, sibItem) == 0 ? sibItem : lastItem(b);
+    if (bound != 0) setBound(parent, parItem, bound + ITEM_KEY);
+  }
   if (nrItems(sib) == 0) {
-    const parKeyItem = parItem;
-    // deleting moves the parent's last item: find ours again by its key afterwards
-    keyCopy(keyScratch, parKeyItem + ITEM_KEY);
     deleteItem(parent, sibItem);
     freeBlock(al, sib);
   } else if (toRight) {
-    keyCopy2(parent, sibItem, lastItem(sib) + ITEM_KEY);
+    setBound(parent, sibItem, lastItem(sib) + ITEM_KEY);
   }
-  if (nrItems(parent) == 1) {
+  // only a foreign tree has another parent with a single child
+  if (nrItems(parent) == 1 && load<u64>(root) == load<u64>(parent, HDR_BLKNO)) {
     store<u64>(root, load<u64>(b, HDR_BLKNO));
     store<u64>(root, load<u64>(b, HDR_SEQ), 8);
     store<u8>(root, <u8>(levelOf(b) + 1), ROOT_HEIGHT);
@@ -237,7 +250,7 @@ function tryJoin(al: usize, ws: usize, root: usize, parent: usize, parItem: usiz
 }
 
 /** Changes the key of a parent's item; its order among its neighbours stays the same. */
-function keyCopy2(parent: usize, item: usize, key: usize): void {
+function setBound(parent: usize, item: usize, key: usize): void {
   check(levelOf(parent) > 0, 311);
   keyCopy(item + ITEM_KEY, key);
 }
@@ -374,10 +387,12 @@ export function btreeDirty(al: usize, ws: usize, root: usize, key: usize): i32 {
   return leafSearch(leaf, key) == 0 ? -ENOENT : 0;
 }
 
-/** Brings every block that changing this key can need into memory, dirty, with room for `len`. */
-export function btreePrepare(al: usize, ws: usize, root: usize, key: usize, len: i32): i32 {
-  const leaf = walk(al, ws, root, W_DIRTY | W_INSERT | W_DELETE, key, len);
-  return leaf == 0 ? blockErr : 0;
+/**
+ * Brings every block that changing this key can need into memory, dirty, with room for `len`.
+ * @returns the leaf, or 0 with `blockErr`
+ */
+export function btreePrepare(al: usize, ws: usize, root: usize, key: usize, len: i32): usize {
+  return walk(al, ws, root, W_DIRTY | W_INSERT | W_DELETE, key, len);
 }
 
 /** Splits and joins around a key as the biggest insertion and a deletion would. */

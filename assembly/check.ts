@@ -29,6 +29,9 @@ import { CHECK_ID } from './window';
 // @ts-ignore: decorator
 @inline export const C_LOCK_RECORD: i32 = 17;
 
+// @ts-ignore: decorator
+@inline export const C_MERGE_WINDOW: i32 = 403;
+
 /** Traps with `id` unless `cond` holds. Compiled in whatever the compiler flags say. */
 // @ts-ignore: decorator
 @inline

@@ -23,6 +23,7 @@ import {
   W_PARENT, wEnd, wIterNext,
 } from './btree';
 import { itemVal, valLen } from './btree_block';
+import { C_MERGE_WINDOW, check } from './check';
 import { extAlloc, extInsert, extRemove, gotLen, gotStart } from './ext';
 import {
   BLOCK_BYTES, ENOENT, ENOMEM, ITEM_FLAGS, ITEM_KEY, ITEM_SEQ, LH_BYTES, MAX_VAL_LEN,
@@ -34,6 +35,7 @@ import { LIST_WINDOW, LIST_WINDOW_BYTES } from './layout';
 import { mergeArenaBytes, mergeNext, mergeRun, mergeStart } from './merge';
 
 let arenaAt: usize = 0;
+let mergeWindowMax: i32 = 0;
 
 /**
  * Lays the memory out. `slotNr` block slots take the end of memory, a merge arena
@@ -44,6 +46,7 @@ export function core_init(slotNr: i32, mergeWindow: i32): i32 {
   const memoryEnd = <usize>memory.size() << 16;
   const slots = memoryEnd - (<usize>slotNr << 16);
   const arenaBytes = mergeWindow > 0 ? mergeArenaBytes(mergeWindow) : 0;
+  mergeWindowMax = mergeWindow;
   const tables = (slots - <usize>arenaBytes - <usize>blockTableBytes(slotNr)) & ~63;
   arenaAt = (tables + <usize>blockTableBytes(slotNr) + 15) & ~15;
   const heapAt = (__heap_base + 63) & ~63;
@@ -156,6 +159,7 @@ export function tree_freed_nr(): i32 { return freedNr; }
 export function merge_start(al: usize, ws: usize, root: usize, inputs: usize, nr: i32,
   startKey: usize, endKey: usize, subtree: i32, dirtyMaxBlocks: i32, allocLowNr: i32,
   window: i32): void {
+  check(window > 0 && window <= mergeWindowMax, C_MERGE_WINDOW);
   mergeStart(al, ws, root, inputs, nr, startKey, endKey, subtree != 0, dirtyMaxBlocks, allocLowNr,
     window, arenaAt);
 }

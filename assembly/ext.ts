@@ -15,8 +15,9 @@
  */
 import { check } from './check';
 import { allocNeed } from './alloc_meta';
-import { blockErr, blockNoNeed, setBlockErr } from './block';
+import { blockErr, blockNoNeed, corrupt, CORRUPT_EXTENT } from './block';
 import { btreeDelete, btreeInsert, btreeNext, btreePrepare } from './btree';
+import { leafSearch } from './btree_block';
 import {
   AR_ROOT, AR_TOTAL, EINVAL, EIO, ENOENT, ITEM_KEY, ROOT_HEIGHT, ZONE_FREE_BLKNO,
   ZONE_FREE_ORDER,
@@ -49,7 +50,7 @@ function fromItem(item: usize, zone: u8): i32 {
   if (keyZone(key) != zone) return -ENOENT;
   const end = zone == ZONE_FREE_BLKNO ? load<u64>(key) : load<u64>(key, 8);
   const len = zone == ZONE_FREE_BLKNO ? load<u64>(key, 8) : load<u64>(key, 16);
-  if (len == 0 || len > end + 1) return -EIO;
+  if (len == 0 || len > end + 1) return corrupt(CORRUPT_EXTENT, end);
   extLen = len;
   extStart = end - len + 1;
   return 0;
@@ -133,6 +134,7 @@ export function planRemove(root: usize, start: u64, len: u64): i32 {
   const e = extNextByBlkno(root, start);
   if (e != 0) return e;
   if (extStart > start || extStart + extLen < start + len) return -EINVAL;
+  if (load<u64>(root, AR_TOTAL) < extLen) return corrupt(CORRUPT_EXTENT, extStart);
   planAdd(root, OP_REMOVE, extStart, extLen);
   if (extStart < start) planAdd(root, OP_INSERT, extStart, start - extStart);
   const end = extStart + extLen;
@@ -164,32 +166,59 @@ export function planApply(al: usize, ws: usize): i32 {
   let e = allocNeed(al, planBlocks());
   if (e != 0) return e;
   for (let i = 0; i < planNr; i++) {
-    const p = plan + <usize>(i * PLAN_BYTES);
-    const root = <usize>load<u32>(p) + AR_ROOT;
-    keyByBlkno(itemKey, load<u64>(p, 8), load<u64>(p, 16));
-    e = btreePrepare(al, ws, root, itemKey, 0);
-    if (e != 0) return e;
-    keyByOrder(itemKey, load<u64>(p, 8), load<u64>(p, 16));
-    e = btreePrepare(al, ws, root, itemKey, 0);
+    e = prepareStep(al, ws, plan + <usize>(i * PLAN_BYTES));
     if (e != 0) return e;
   }
+  e = allocNeed(al, splitBlocks());
+  if (e != 0) return e;
   blockNoNeed(true);
   for (let i = 0; i < planNr; i++) planStep(al, ws, plan + <usize>(i * PLAN_BYTES));
   blockNoNeed(false);
   return 0;
 }
 
+/** Blocks that the splits of all insertions and a few joins of the second half can take. */
+function splitBlocks(): i32 {
+  let n = JOINS_SPARE;
+  for (let i = 0; i < planNr; i++) {
+    const p = plan + <usize>(i * PLAN_BYTES);
+    const height = <i32>load<u8>(<usize>load<u32>(p) + AR_ROOT, ROOT_HEIGHT);
+    if (load<u32>(p, 4) == OP_INSERT) n += 2 * (height + 2);
+  }
+  return n;
+}
+
+const JOINS_SPARE: i32 = 4;
+
+/** Makes the paths to both items of a step dirty, and refuses damage before anything changes. */
+function prepareStep(al: usize, ws: usize, p: usize): i32 {
+  const root = <usize>load<u32>(p) + AR_ROOT;
+  const insert = load<u32>(p, 4) == OP_INSERT;
+  for (let i = 0; i < 2; i++) {
+    stepKey(p, i);
+    const leaf = btreePrepare(al, ws, root, itemKey, 0);
+    if (leaf == 0) return blockErr;
+    if ((leafSearch(leaf, itemKey) != 0) == insert) {
+      return corrupt(CORRUPT_EXTENT, load<u64>(p, 8));
+    }
+  }
+  return 0;
+}
+
+/** The key of item `i` (0 by number, 1 by order) of a step's extent. */
+function stepKey(p: usize, i: i32): void {
+  if (i == 0) keyByBlkno(itemKey, load<u64>(p, 8), load<u64>(p, 16));
+  else keyByOrder(itemKey, load<u64>(p, 8), load<u64>(p, 16));
+}
+
 function planStep(al: usize, ws: usize, p: usize): void {
   const aroot = <usize>load<u32>(p);
   const root = aroot + AR_ROOT;
   const insert = load<u32>(p, 4) == OP_INSERT;
-  const start = load<u64>(p, 8);
   const len = load<u64>(p, 16);
   for (let i = 0; i < 2; i++) {
-    if (i == 0) keyByBlkno(itemKey, start, len);
-    else keyByOrder(itemKey, start, len);
+    stepKey(p, i);
     const e = insert ? btreeInsert(al, ws, root, itemKey, 0, 0) : btreeDelete(al, ws, root, itemKey);
-    // an extent with only one of its two items is damage that was found too late to refuse
     check(e == 0, 502);
   }
   const total = load<u64>(aroot, AR_TOTAL);

@@ -8,13 +8,13 @@
  * forgets the level-1 blocks; the key means the same, so a job half done by one can
  * be finished by the other. Source: btree.md 8, vectors → free_blocks, quirks.
  */
-import { freeMeta } from './alloc_meta';
+import { allocFreedRoom, allocPrepare, freeMeta } from './alloc_meta';
 import { blockErr, blockRead, corrupt, CORRUPT_BTREE_LEVEL, CORRUPT_HEIGHT, CORRUPT_NO_CHILD }
   from './block';
 import { itemAtOrAfter, itemVal, levelOf } from './btree_block';
 import { avlNext } from './avl';
 import {
-  BT_AVL_ROOT, EINVAL, HDR_BLKNO, ITEM_KEY, MAGIC_BTREE, MAX_HEIGHT, ROOT_HEIGHT,
+  BT_AVL_ROOT, EINVAL, ENOSPC, HDR_BLKNO, ITEM_KEY, MAGIC_BTREE, MAX_HEIGHT, ROOT_HEIGHT,
 } from './format';
 import { keyCopy, keyInc, keyIsOnes, keyOnes } from './key';
 
@@ -39,7 +39,8 @@ export function freeTree(al: usize, root: usize, key: usize, budget: i32): i32 {
     keyOnes(key);
     return 0;
   }
-  while (!keyIsOnes(key)) {
+  // a block is only missing while there is budget left, so a repetition may take the rest
+  while (!keyIsOnes(key) && freedNr < budget) {
     const b = descendTo1(root, <i32>height, key);
     if (b == 0) return blockErr;
     const e = freeLeaves(al, b, key, budget);
@@ -97,7 +98,11 @@ function freeLeaves(al: usize, b: usize, key: usize, budget: i32): i32 {
     const follow = next == 0 ? 1 + nrParents : 0;
     // a budget smaller than one last step still makes progress
     if (freedNr != 0 && freedNr + 1 + follow > budget) return FULL;
-    let e = freeOne(al, load<u64>(itemVal(b, item)));
+    let e = allocPrepare(al);
+    if (e != 0) return e;
+    // the step is not begun unless all of it can be recorded
+    if (allocFreedRoom(al) < <u32>(1 + follow)) return freedNr != 0 ? FULL : -ENOSPC;
+    e = freeOne(al, load<u64>(itemVal(b, item)));
     if (e != 0) return e;
     if (next != 0) {
       keyCopy(key, item + ITEM_KEY);

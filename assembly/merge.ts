@@ -26,7 +26,7 @@ import {
   totalBytes, valLen, midFree, round8,
 } from './btree_block';
 import {
-  deleteFound, leafFirst, leafNextItem, walk, W_DELETE, W_DIRTY, W_INSERT, W_SUBTREE, wEnd,
+  deleteFound, leafFirst, leafNextItem, walk, walkBlocks, W_DELETE, W_DIRTY, W_INSERT, W_SUBTREE, wEnd,
 } from './btree';
 import { DELTA_COMBINED, DELTA_NULL, deltaCombine, DELTA_NOT } from './delta';
 import {
@@ -111,6 +111,7 @@ function startWindow(): void {
   keyCopy(winEnd, rangeEnd);
   keyCopy(winAt, start);
   nr = 0;
+  runNr = 0;
   sumBytes = 0;
   used = 0;
   inputNr = 0;
@@ -277,7 +278,8 @@ function stopAt(r: usize): i32 {
 function applyWindow(): i32 {
   while (pos < nr) {
     const r = rec(pos);
-    if (wsetCount(ws) >= dirtyMax || allocLow(al, lowNr)) return stopAt(r);
+    const low = max(lowNr, <u32>walkBlocks(<i32>load<u8>(dst, ROOT_HEIGHT)));
+    if (wsetCount(ws) >= dirtyMax || allocLow(al, low)) return stopAt(r);
     // deletions and deltas of an empty tree have nothing to walk to
     if (load<u8>(dst, ROOT_HEIGHT) == 0) need |= W_INSERT;
     const leaf = walk(al, ws, dst, W_DIRTY | flags | need, r, needLen);
@@ -368,5 +370,3 @@ function deleteEmptyRoot(leaf: usize): void {
   freeBlock(al, leaf);
   memory.fill(dst, 0, ROOT_BYTES);
 }
-
-

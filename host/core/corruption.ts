@@ -11,6 +11,9 @@ const CORE_CORRUPTIONS: readonly { id: string; text: string }[] = [
   { id: 'SC_BTREE_BLOCK_LEVEL', text: 'a btree block has an unexpected level' },
   { id: 'SC_BTREE_NO_CHILD_REF', text: 'a btree parent has no child for a key' },
   { id: 'BTREE_HEIGHT', text: 'a btree is higher than the format allows' },
+  { id: 'ALLOC_BLKNO_IN_USE', text: 'an allocator offers a block that is in use' },
+  { id: 'ALLOC_LIST_HEAD', text: 'the head of an alloc list disagrees with its blocks' },
+  { id: 'ALLOC_EXTENT', text: 'a free extent is impossible or lacks one of its two items' },
 ];
 
 /** The corruption with the core's number. */

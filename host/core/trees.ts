@@ -173,10 +173,20 @@ export class TreeSpace extends TreeReader {
       this.core.x.btree_apply(this.al, this.ws, root, k, seq, flags, v, val.length));
   }
 
-  /** Frees up to `budget` blocks of an unreachable tree; `key` (a Rec) is its progress. */
-  async freeTree(root: Ptr, key: Rec, budget: number): Promise<void> {
-    await this.core.runAsync('free tree', () =>
-      this.core.x.tree_free(this.al, root, key.ptr, budget));
+  /**
+   * Frees up to `budget` blocks of an unreachable tree; `key` (a Rec) is its progress. A
+   * budget too small for a level-1 block and the parents it completes is exceeded by them.
+   * @returns how many blocks were freed
+   */
+  async freeTree(root: Ptr, key: Rec, budget: number): Promise<number> {
+    const { x } = this.core;
+    let freed = 0;
+    await this.core.runAsync('free tree', () => {
+      const r = x.tree_free(this.al, root, key.ptr, budget - freed);
+      freed += x.tree_freed_nr();
+      return r;
+    });
+    return freed;
   }
 
   private async change(what: string, key: Uint8Array, val: Uint8Array,
