@@ -1,0 +1,489 @@
+/**
+ * The client's lock table.
+ *
+ * A lock covers a range of item keys and is named by the range's first key. Its granted
+ * mode says what this mount may cache and change under it:
+ *
+ *   null --request--> (read | write | writeOnly) --invalidate--> lower mode
+ *
+ * `tryLock` is synchronous and counts a user when the granted mode serves; otherwise
+ * `request` asks the server (once per lock, whatever modes others wait for) and resolves
+ * when it is worth trying again. A reduction asked for by the server starts once every
+ * user fits the new mode. From then on the lower mode counts for new users, while
+ * the core's lock record keeps the old one until kernel caches are drained, the
+ * transaction is committed and items are dropped: what the draining itself waits for
+ * works under it (`draining`).
+ *
+ * Invariants
+ *   - at most one request per lock is in flight
+ *   - reductions of one lock are carried out one by one in the order of arrival, are
+ *     always answered, and never wait for our own requests or waiters
+ *   - `mode` never serves more than the server has granted and not asked back
+ *   - a lock that is idle in mode null does not exist
+ *
+ * Source: lock.md 1 to 5; fuse.md 5; vectors `lock_client_traces`.
+ */
+import type { Clock } from '../env/clock.js';
+import type { Key } from '../core/format.js';
+import {
+  FS_ZONE, INODE_INDEX_DATA_SEQ_TYPE, INODE_INDEX_META_SEQ_TYPE, INODE_INDEX_ZONE, LOCK_NULL,
+  LOCK_READ, LOCK_WRITE, LOCK_WRITE_ONLY, LOCK_ZONE, ORPHAN_ZONE, QUOTA_ZONE, XATTR_INDX_ZONE,
+  XATTR_TOTL_ZONE,
+} from '../core/constants.js';
+import type { LockPtr } from '../core/items.js';
+import type { LockRange } from '../core/keys.js';
+import {
+  compareKeys, indexLockRange, inodeLockRange, keyBytes, orphanLockRange, quotaLockRange,
+  renameLockRange, xattrIndxLockRange, xattrTotlLockRange,
+} from '../core/keys.js';
+import type { Lock } from '../net/messages.js';
+import { RECOVER_LOCKS_MAX, lockModesValid } from '../net/messages.js';
+import { ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
+import type { LockMode } from './op.js';
+
+/** What a lock is about. The argument is an inode number, a seq, or 0. */
+export const LockKind = {
+  inode: 0, rename: 1, metaSeqIndex: 2, dataSeqIndex: 3, orphan: 4, totals: 5, xattrIndex: 6,
+  quota: 7,
+} as const;
+export type LockKind = (typeof LockKind)[keyof typeof LockKind];
+
+export const LOCK_IDLE_COUNT_DEFAULT = 10_000;
+const KINDS = 8;
+/** inode numbers and seqs per lock: 1024 */
+const GROUP = 1024;
+/** Locks remembered as lately taken away. */
+const TAKEN_MAX = 4096;
+
+/** The core's lock records. Keys are 32 stored bytes. */
+export interface CoreLocks {
+  alloc(startKey: Uint8Array, endKey: Uint8Array): LockPtr;
+  setMode(ptr: LockPtr, mode: number, writeSeq: number): void;
+  free(ptr: LockPtr): void;
+  /** Drops all cached items of the lock's range. */
+  invalidate(ptr: LockPtr): void;
+}
+
+export interface LockDeps {
+  clock: Clock;
+  core: CoreLocks;
+  /** Sends a LOCK request; its response comes back through `grant`. @throws when closed */
+  send(lock: Lock): void;
+  /** seq of the open transaction */
+  transSeq(): number;
+  /** Commits the open transaction. */
+  commit(): Promise<void>;
+  /**
+   * Makes the kernel forget what it caches under the lock before it goes from `from` to
+   * `to` (fuse.md 5.3 steps 2 to 4). Never waits for cluster locks.
+   */
+  drain(lock: ClientLock, from: LockMode, to: LockMode): Promise<void>;
+  /** The quota lock can no longer be read: drop the rules. */
+  dropQuotaRules(): void;
+  /** the option `lock_idle_count` */
+  idleCount(): number;
+  /** Draining or committing failed; the lock is given up all the same. */
+  failed(error: ScoutfsError): void;
+}
+
+interface Invalidation {
+  lock: Lock;
+  answer: (lock: Lock) => void;
+}
+
+/** One lock as this mount knows it. */
+export class ClientLock {
+  mode: LockMode = LOCK_NULL;
+  /** mode before the reduction that is being carried out, or null */
+  invalidatingMode: LockMode | null = null;
+  requestPending = false;
+  writeSeq = 0;
+  /** Advances whenever what was cached under the lock may have changed; 0: never readable. */
+  refreshGen = 0;
+  /** seq of the transaction last dirtied under the lock */
+  dirtiedSeq = 0;
+  readonly users: [number, number, number, number] = [0, 0, 0, 0];
+  waiters: (() => void)[] = [];
+  readonly reductions: Invalidation[] = [];
+  working = false;
+  /** waiters that were woken and have not tried again */
+  retries = 0;
+
+  constructor(readonly id: number, readonly kind: LockKind, readonly group: number,
+    readonly range: LockRange, readonly ptr: LockPtr) {}
+
+  /** First inode number of an inode lock's group. */
+  get firstIno(): number {
+    return this.group * GROUP;
+  }
+
+  get hasUsers(): boolean {
+    return this.users[1] + this.users[2] + this.users[3] > 0;
+  }
+
+  get isIdle(): boolean {
+    return !this.requestPending && this.reductions.length === 0 && !this.hasUsers
+      && this.waiters.length === 0 && this.retries === 0;
+  }
+}
+
+/** Does a granted mode serve a user of another? */
+export function modeServes(granted: number, wanted: number): boolean {
+  return granted === wanted || (granted === LOCK_WRITE && wanted === LOCK_READ);
+}
+
+function canRead(mode: number): boolean {
+  return mode === LOCK_READ || mode === LOCK_WRITE;
+}
+
+function canWrite(mode: number): boolean {
+  return mode === LOCK_WRITE || mode === LOCK_WRITE_ONLY;
+}
+
+/** Inodes and seqs are locked in groups of 1024. */
+function groupOf(kind: LockKind, arg: number): number {
+  return kind === LockKind.inode || kind === LockKind.metaSeqIndex
+    || kind === LockKind.dataSeqIndex ? Math.floor(arg / GROUP) : 0;
+}
+
+function rangeOf(kind: LockKind, group: number): LockRange {
+  switch (kind) {
+    case LockKind.inode: return inodeLockRange(group * GROUP);
+    case LockKind.rename: return renameLockRange();
+    case LockKind.metaSeqIndex: return indexLockRange(INODE_INDEX_META_SEQ_TYPE, group * GROUP);
+    case LockKind.dataSeqIndex: return indexLockRange(INODE_INDEX_DATA_SEQ_TYPE, group * GROUP);
+    case LockKind.orphan: return orphanLockRange();
+    case LockKind.totals: return xattrTotlLockRange();
+    case LockKind.xattrIndex: return xattrIndxLockRange();
+    case LockKind.quota: return quotaLockRange();
+  }
+}
+
+function idOf(kind: LockKind, group: number): number {
+  return group * KINDS + kind;
+}
+
+/** Which lock a start key names, or null for none that exists. */
+function idOfKey(key: Key): number | null {
+  const group = (n: bigint): number => Number(n / BigInt(GROUP));
+  switch (key.zone) {
+    case FS_ZONE: return idOf(LockKind.inode, group(key.first));
+    case LOCK_ZONE: return idOf(LockKind.rename, 0);
+    case INODE_INDEX_ZONE:
+      return idOf(key.type === INODE_INDEX_META_SEQ_TYPE
+        ? LockKind.metaSeqIndex : LockKind.dataSeqIndex, group(key.second));
+    case ORPHAN_ZONE: return idOf(LockKind.orphan, 0);
+    case XATTR_TOTL_ZONE: return idOf(LockKind.totals, 0);
+    case XATTR_INDX_ZONE: return idOf(LockKind.xattrIndex, 0);
+    case QUOTA_ZONE: return idOf(LockKind.quota, 0);
+    default: return null;
+  }
+}
+
+export class LockClient {
+  private readonly locks = new Map<number, ClientLock>();
+  /** idle locks, the longest idle first */
+  private readonly idle = new Set<ClientLock>();
+  private readonly taken = new Map<number, number>();
+  private recoverOrder: ClientLock[] | null = null;
+  private nextRefreshGen = 1;
+  private isShutdown = false;
+
+  constructor(private readonly deps: LockDeps) {}
+
+  get lockCount(): number {
+    return this.locks.size;
+  }
+
+  /**
+   * The lock with a user of `mode` counted, if its granted mode serves; null otherwise
+   * (then `request`). Every success needs one `unlock`.
+   */
+  tryLock(kind: LockKind, arg: number, mode: LockMode): ClientLock | null {
+    const lock = this.find(kind, arg);
+    if (lock !== undefined && lock.retries > 0) lock.retries -= 1;
+    else this.releasePressure();
+    if (lock === undefined || this.isShutdown) return null;
+    if (!modeServes(lock.mode, mode)) {
+      this.settle(lock);
+      return null;
+    }
+    lock.users[mode] += 1;
+    this.idle.delete(lock);
+    return lock;
+  }
+
+  /**
+   * Asks for a mode. Resolves when trying again may succeed.
+   * @throws (rejects) ESHUTDOWN during unmount, ENOLINK when forced
+   */
+  request(kind: LockKind, arg: number, mode: LockMode): Promise<void> {
+    if (this.isShutdown) return Promise.reject(errnoError('ESHUTDOWN', 'the mount is going away'));
+    const lock = this.find(kind, arg) ?? this.create(kind, groupOf(kind, arg));
+    if (modeServes(lock.mode, mode)) return Promise.resolve();
+    if (!lock.requestPending) {
+      try {
+        this.deps.send({ key: lock.range.start, writeSeq: 0, oldMode: lock.mode, newMode: mode });
+      } catch (e) {
+        this.settle(lock);
+        return Promise.reject(asScoutfsError(e));
+      }
+      lock.requestPending = true;
+    }
+    this.idle.delete(lock);
+    return new Promise((resolve) => { lock.waiters.push(resolve); });
+  }
+
+  /** tryLock and request until it is granted. */
+  async lock(kind: LockKind, arg: number, mode: LockMode): Promise<ClientLock> {
+    for (;;) {
+      const lock = this.tryLock(kind, arg, mode);
+      if (lock !== null) return lock;
+      await this.request(kind, arg, mode);
+    }
+  }
+
+  /** Ends one use. A writing use marks the open transaction as dirtied under the lock. */
+  unlock(lock: ClientLock, mode: LockMode): void {
+    assert(lock.users[mode] > 0, 'a lock is unlocked as often as it was locked');
+    if (canWrite(mode)) lock.dirtiedSeq = this.deps.transSeq();
+    lock.users[mode] -= 1;
+    if (lock.reductions.length > 0) this.work(lock);
+    else if (!lock.hasUsers) this.settle(lock);
+  }
+
+  /**
+   * The lock while it is being taken away, for requests that the draining waits for: they
+   * still work under its old mode (`invalidatingMode`) and are not counted. A writing one
+   * has to call `markDirty`.
+   */
+  draining(kind: LockKind, arg: number): ClientLock | null {
+    const lock = this.find(kind, arg);
+    return lock !== undefined && lock.invalidatingMode !== null ? lock : null;
+  }
+
+  /** Something was changed under a draining lock. */
+  markDirty(lock: ClientLock): void {
+    lock.dirtiedSeq = this.deps.transSeq();
+  }
+
+  /** The lock as it is, without a use; for deciding what a reply may let the kernel cache. */
+  peek(kind: LockKind, arg: number): ClientLock | null {
+    return this.find(kind, arg) ?? null;
+  }
+
+  /** Was this lock taken away within the last `withinMs`? */
+  takenLately(kind: LockKind, arg: number, withinMs: number): boolean {
+    const at = this.taken.get(idOf(kind, groupOf(kind, arg)));
+    return at !== undefined && this.deps.clock.monotonicMs() - at < withinMs;
+  }
+
+  /** The server's response to our request. @throws EINVAL for one we did not ask for */
+  grant(granted: Lock): void {
+    const lock = this.byKey(granted.key);
+    if (lock?.requestPending !== true || !lockModesValid(granted)) {
+      throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'unexpected lock grant' });
+    }
+    lock.mode = granted.newMode as LockMode;
+    lock.writeSeq = granted.writeSeq;
+    lock.requestPending = false;
+    if (!canRead(granted.oldMode) && canRead(granted.newMode)) {
+      lock.refreshGen = this.nextRefreshGen++;
+    }
+    this.deps.core.setMode(lock.ptr, lock.mode, lock.writeSeq);
+    this.wake(lock);
+    this.settle(lock);
+  }
+
+  /** The server wants a mode back. `answer` is called once, with the same lock. */
+  invalidate(asked: Lock, answer: (lock: Lock) => void): void {
+    if (!lockModesValid(asked)) {
+      throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'invalid lock mode' });
+    }
+    const lock = this.byKey(asked.key);
+    if (lock === undefined) {
+      // It went away around a change of server.
+      answer(asked);
+      return;
+    }
+    this.idle.delete(lock);
+    lock.reductions.push({ lock: asked, answer });
+    this.work(lock);
+  }
+
+  /** Up to 22 locks from `key` on, ascending, with what they are granted. */
+  recover(key: Key): Lock[] {
+    if (this.recoverOrder === null || isZero(key)) {
+      this.recoverOrder = [...this.locks.values()]
+        .sort((a, b) => compareKeys(a.range.start, b.range.start));
+    }
+    const out: Lock[] = [];
+    for (let i = lowerBound(this.recoverOrder, key); out.length < RECOVER_LOCKS_MAX; i++) {
+      const lock = this.recoverOrder[i];
+      if (lock === undefined) break;
+      if (this.locks.get(lock.id) !== lock) continue;
+      const mode = lock.invalidatingMode ?? lock.mode;
+      out.push({
+        key: lock.range.start, writeSeq: lock.writeSeq, oldMode: mode, newMode: mode,
+      });
+    }
+    if (out.length === 0) this.recoverOrder = null;
+    return out;
+  }
+
+  /**
+   * No new uses from now on; reductions are still answered, without touching caches,
+   * because others may need the locks to unmount.
+   */
+  shutdown(): void {
+    this.isShutdown = true;
+    for (const lock of [...this.locks.values()]) this.wake(lock);
+  }
+
+  /** The connection is gone for good: forgets all locks. */
+  destroy(): void {
+    this.shutdown();
+    for (const lock of this.locks.values()) this.deps.core.free(lock.ptr);
+    this.locks.clear();
+    this.idle.clear();
+  }
+
+  /** One line per lock for the debug view. */
+  describe(): string[] {
+    return [...this.locks.values()].map((l) => [
+      `kind ${l.kind} group ${l.group} mode ${l.mode} users ${l.users.slice(1).join(',')}`,
+      `waiters ${l.waiters.length} pending ${l.requestPending} reductions ${l.reductions.length}`,
+    ].join(' '));
+  }
+
+  private find(kind: LockKind, arg: number): ClientLock | undefined {
+    return this.locks.get(idOf(kind, groupOf(kind, arg)));
+  }
+
+  private byKey(key: Key): ClientLock | undefined {
+    const id = idOfKey(key);
+    const lock = id === null ? undefined : this.locks.get(id);
+    return lock !== undefined && compareKeys(lock.range.start, key) === 0 ? lock : undefined;
+  }
+
+  private create(kind: LockKind, group: number): ClientLock {
+    const range = rangeOf(kind, group);
+    const ptr = this.deps.core.alloc(keyBytes(range.start), keyBytes(range.end));
+    const lock = new ClientLock(idOf(kind, group), kind, group, range, ptr);
+    this.locks.set(lock.id, lock);
+    return lock;
+  }
+
+  /** Puts a lock that nobody needs on the idle list, or away if it is not granted. */
+  private settle(lock: ClientLock): void {
+    if (!lock.isIdle) return;
+    if (lock.mode !== LOCK_NULL) {
+      this.idle.add(lock);
+      return;
+    }
+    this.idle.delete(lock);
+    if (this.locks.get(lock.id) !== lock) return;
+    this.locks.delete(lock.id);
+    this.deps.core.free(lock.ptr);
+  }
+
+  private wake(lock: ClientLock): void {
+    const waiters = lock.waiters;
+    lock.waiters = [];
+    lock.retries += this.isShutdown ? 0 : waiters.length;
+    for (const w of waiters) w();
+    // A waiter that gave up must not keep the lock: its turn passes with this timer.
+    if (waiters.length > 0) this.deps.clock.after(RETRY_GRACE_MS, () => { this.endRetries(lock); });
+  }
+
+  private endRetries(lock: ClientLock): void {
+    lock.retries = 0;
+    this.settle(lock);
+  }
+
+  /** Asks to release the longest idle lock when there are too many; one per acquire. */
+  private releasePressure(): void {
+    if (this.locks.size <= this.deps.idleCount()) return;
+    const [lock] = this.idle;
+    if (lock === undefined) return;
+    try {
+      this.deps.send({
+        key: lock.range.start, writeSeq: 0, oldMode: lock.mode, newMode: LOCK_NULL,
+      });
+    } catch {
+      // Not sent: it stays the longest idle.
+      return;
+    }
+    lock.requestPending = true;
+    this.idle.delete(lock);
+  }
+
+  /** Starts the next reduction once its users fit. */
+  private work(lock: ClientLock): void {
+    const next = lock.reductions[0];
+    if (lock.working || next === undefined) return;
+    const [, readers, writers, writeOnly] = lock.users;
+    const fits = writers + writeOnly === 0
+      && (readers === 0 || next.lock.newMode === LOCK_READ);
+    if (!fits) return;
+    lock.working = true;
+    lock.invalidatingMode = lock.mode;
+    lock.mode = next.lock.newMode as LockMode;
+    void this.reduce(lock, next);
+  }
+
+  private async reduce(lock: ClientLock, r: Invalidation): Promise<void> {
+    const from = r.lock.oldMode as LockMode;
+    const to = r.lock.newMode as LockMode;
+    if (!this.isShutdown) await this.giveUp(lock, from, to);
+    this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
+    this.noteTaken(lock.id);
+    lock.invalidatingMode = null;
+    r.answer(r.lock);
+    lock.reductions.shift();
+    lock.working = false;
+    this.work(lock);
+    this.settle(lock);
+  }
+
+  private async giveUp(lock: ClientLock, from: LockMode, to: LockMode): Promise<void> {
+    try {
+      if (lock.kind === LockKind.inode) await this.deps.drain(lock, from, to);
+      if (canWrite(from) && lock.dirtiedSeq !== 0 && lock.dirtiedSeq === this.deps.transSeq()) {
+        await this.deps.commit();
+      }
+    } catch (e) {
+      // After a forced unmount nothing can be kept any more: the answer is what counts.
+      this.deps.failed(asScoutfsError(e));
+    }
+    if (lock.kind === LockKind.quota && !canRead(to)) this.deps.dropQuotaRules();
+    if (from !== LOCK_WRITE || to !== LOCK_READ) this.deps.core.invalidate(lock.ptr);
+  }
+
+  private noteTaken(id: number): void {
+    this.taken.delete(id);
+    this.taken.set(id, this.deps.clock.monotonicMs());
+    const [oldest] = this.taken.keys();
+    if (this.taken.size > TAKEN_MAX && oldest !== undefined) this.taken.delete(oldest);
+  }
+}
+
+/** How long a woken waiter has to try again before its lock may go. */
+const RETRY_GRACE_MS = 1000;
+
+function isZero(key: Key): boolean {
+  return key.zone === 0 && key.first === 0n && key.second === 0n && key.fourth === 0;
+}
+
+/** Index of the first lock whose start key is at or after `key`. */
+function lowerBound(locks: readonly ClientLock[], key: Key): number {
+  let low = 0;
+  let high = locks.length;
+  while (low < high) {
+    const mid = (low + high) >> 1;
+    const at = locks[mid];
+    if (at !== undefined && compareKeys(at.range.start, key) < 0) low = mid + 1;
+    else high = mid;
+  }
+  return low;
+}

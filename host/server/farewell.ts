@@ -1,0 +1,49 @@
+/**
+ * Whom the server lets go.
+ *
+ * A mount that leaves must leave behind a cluster that still works: members stay until
+ * enough others are left to elect a leader, or until everybody is a member and wants to
+ * go. Mounts without a slot may always go, and have to be gone before the last members.
+ * Source: server.md 8.2; vectors `farewell_decisions`.
+ */
+
+export interface MountedClient {
+  rid: bigint;
+  quorum: boolean;
+}
+
+/**
+ * Of the waiting requests (in order of arrival) those to reclaim and answer now, in the
+ * order to do it in.
+ *
+ * @param mounted all mounted client items
+ * @param needed  votes that make a leader
+ * @param recovering whether a client's locks are still being reported: it has to wait,
+ *        and keeps its place in the count meanwhile
+ */
+export function mayLeave(requests: readonly bigint[], mounted: readonly MountedClient[],
+  needed: number, recovering: (rid: bigint) => boolean): bigint[] {
+  const quorum = new Map(mounted.map((m) => [m.rid, m.quorum]));
+  let members = mounted.filter((m) => m.quorum).length;
+  let others = mounted.length - members;
+  const chosen: bigint[] = [];
+  const waiting: bigint[] = [];
+  for (const rid of requests) {
+    const isMember = quorum.get(rid);
+    if (isMember === true) {
+      waiting.push(rid);
+    } else {
+      chosen.push(rid);
+      if (isMember === false) others--;
+    }
+  }
+  let left = waiting.length;
+  for (const rid of waiting) {
+    if (members > needed || (left === members && others === 0)) {
+      chosen.push(rid);
+      members--;
+      left--;
+    }
+  }
+  return chosen.filter((rid) => !recovering(rid));
+}

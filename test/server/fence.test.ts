@@ -1,0 +1,96 @@
+/**
+ * Fence requests and client recovery: timers, duplicates, the local agent.
+ */
+import t from 'tap';
+import type { LocalMounts } from '../../host/server/fence.js';
+import { FenceRequests, localFenceAgent } from '../../host/server/fence.js';
+import { RECOV_GREETING, RECOV_LOCKS, Recovery } from '../../host/server/recov.js';
+import { SimClock, settle } from '../lib/simclock.js';
+
+t.test('a request per mount, until it is reclaimed', async (t) => {
+  const clock = new SimClock();
+  const changed: bigint[] = [];
+  const f = new FenceRequests(clock, null, (rid) => { changed.push(rid); });
+  f.create(7n, 1, 'quorum_block_leader');
+  f.create(7n, 2, 'client_recovery');
+  t.match(f.list(), [{ rid: 7n, ipv4Addr: 1, reason: 'quorum_block_leader', fenced: false }]);
+  await clock.advance(2500);
+  t.equal(f.list()[0]?.elapsedSecs, 2);
+  t.equal(f.nextFenced(), null);
+  f.setFenced(7n);
+  t.equal(f.nextFenced(), 7n);
+  await clock.advance(60_000);
+  t.equal(f.failed, false, 'a fenced request does not time out');
+  f.remove(7n);
+  t.same(f.list(), []);
+  t.same(changed, [7n, 7n, 7n]);
+  f.setFenced(7n);
+  f.setError(7n);
+  t.same(f.list(), [], 'a request that is gone stays gone');
+});
+
+t.test('an agent that does not answer', async (t) => {
+  const clock = new SimClock();
+  const f = new FenceRequests(clock, null, () => undefined);
+  f.create(7n, 1, 'client_reconnect');
+  const waiting = f.allFenced(15_000, () => false);
+  const failed = t.rejects(waiting, { code: 'FENCE_FAILED', message: /within 15 s: mount 7 at 0\.0\.0\.1/ });
+  await clock.advance(16_000);
+  await failed;
+  t.equal(f.failed, false);
+  await clock.advance(15_000);
+  t.equal(f.failed, true, 'after 30 s it counts as failed');
+  await t.rejects(f.allFenced(15_000, () => false), { message: /agent failed/ });
+});
+
+t.test('mounts of this host are fenced at once', async (t) => {
+  const killed: number[] = [];
+  const daemons = new Map<bigint, number | null>([[7n, 4711], [8n, null]]);
+  const host: LocalMounts = {
+    addresses: () => [0x7f000001],
+    daemonOf: async (rid) => daemons.get(rid) ?? null,
+    kill: async (pid) => { killed.push(pid); return pid === 4711; },
+  };
+  const clock = new SimClock();
+  const f = new FenceRequests(clock, localFenceAgent(host), () => undefined);
+  f.create(7n, 0x7f000001, 'quorum_block_leader');
+  f.create(8n, 0x7f000001, 'client_recovery');
+  f.create(9n, 0x0a000001, 'client_recovery');
+  await settle();
+  t.same(f.list().map((r) => [r.rid, r.fenced]), [[7n, true], [8n, true], [9n, false]]);
+  t.same(killed, [4711]);
+  daemons.set(5n, 1);
+  f.create(5n, 0x7f000001, 'client_recovery');
+  await settle();
+  t.equal(f.list().find((r) => r.rid === 5n)?.fenced, false, 'who cannot be killed is not fenced');
+});
+
+t.test('recovery of clients', async (t) => {
+  const clock = new SimClock();
+  let done = 0;
+  const expired: bigint[][] = [];
+  const r = new Recovery(clock, () => { done++; }, (rids) => { expired.push(rids); });
+  r.add(1n);
+  r.add(2n);
+  r.start();
+  r.finish(1n, RECOV_GREETING);
+  t.equal(r.pending(RECOV_GREETING), true);
+  t.equal(r.pending(RECOV_GREETING, 1n), false);
+  r.finish(1n, RECOV_LOCKS);
+  await clock.advance(30_000);
+  t.same(expired, [[2n]]);
+  t.equal(done, 0, 'who is fenced is waited for');
+  r.finish(2n, RECOV_GREETING | RECOV_LOCKS);
+  r.finish(2n, RECOV_GREETING | RECOV_LOCKS);
+  t.equal(done, 1);
+  const nobody = new Recovery(clock, () => { done++; }, () => undefined);
+  nobody.start();
+  t.equal(done, 2, 'nobody to wait for');
+  const stopped = new Recovery(clock, () => { done++; }, (rids) => { expired.push(rids); });
+  stopped.add(1n);
+  stopped.start();
+  stopped.stop();
+  await clock.advance(60_000);
+  t.equal(done, 2);
+  t.equal(expired.length, 1);
+});
