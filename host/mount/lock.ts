@@ -100,6 +100,8 @@ export class ClientLock {
   writeSeq = 0;
   /** Advances whenever what was cached under the lock may have changed; 0: never readable. */
   refreshGen = 0;
+  /** number of grants to this mount when this one came */
+  grantNr = 0;
   /** seq of the transaction last dirtied under the lock */
   dirtiedSeq = 0;
   readonly users: [number, number, number, number] = [0, 0, 0, 0];
@@ -185,6 +187,8 @@ export class LockClient {
   /** idle locks, the longest idle first */
   private readonly idle = new Set<ClientLock>();
   private readonly taken = new Map<number, number>();
+  private readonly byPtr = new Map<LockPtr, ClientLock>();
+  private grants = 0;
   private recoverOrder: ClientLock[] | null = null;
   private nextRefreshGen = 1;
   private isShutdown = false;
@@ -193,6 +197,16 @@ export class LockClient {
 
   get lockCount(): number {
     return this.locks.size;
+  }
+
+  /** Grants so far: what is learned after the nth grant is new enough for that lock. */
+  get grantNr(): number {
+    return this.grants;
+  }
+
+  /** `grantNr` when the lock with this core record was granted. */
+  grantNrOf(ptr: LockPtr): number {
+    return this.byPtr.get(ptr)?.grantNr ?? this.grants;
   }
 
   /**
@@ -287,6 +301,7 @@ export class LockClient {
     lock.mode = granted.newMode as LockMode;
     lock.writeSeq = granted.writeSeq;
     lock.requestPending = false;
+    lock.grantNr = ++this.grants;
     if (!canRead(granted.oldMode) && canRead(granted.newMode)) {
       lock.refreshGen = this.nextRefreshGen++;
     }
@@ -345,6 +360,7 @@ export class LockClient {
     this.shutdown();
     for (const lock of this.locks.values()) this.deps.core.free(lock.ptr);
     this.locks.clear();
+    this.byPtr.clear();
     this.idle.clear();
   }
 
@@ -371,6 +387,7 @@ export class LockClient {
     const ptr = this.deps.core.alloc(keyBytes(range.start), keyBytes(range.end));
     const lock = new ClientLock(idOf(kind, group), kind, group, range, ptr);
     this.locks.set(lock.id, lock);
+    this.byPtr.set(ptr, lock);
     return lock;
   }
 
@@ -384,6 +401,7 @@ export class LockClient {
     this.idle.delete(lock);
     if (this.locks.get(lock.id) !== lock) return;
     this.locks.delete(lock.id);
+    this.byPtr.delete(lock.ptr);
     this.deps.core.free(lock.ptr);
   }
 

@@ -8,9 +8,9 @@
  * Neither flag is ever cleared. Requests go with the server: whoever serves next
  * creates them again from what is on the device.
  *
- * The local agent answers for mounts of this host by itself: a daemon of ours that is
- * gone, or that is killed and then gone, can no longer write. Everything else is left
- * to the administrator's agent. Source: recovery.md 3.
+ * The local agent answers for mounts of this host by itself: a daemon of ours that has
+ * left its run directory behind, or that is killed and then gone, can no longer write.
+ * Everything else is left to the administrator's agent. Source: recovery.md 3.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
 import { ipv4String } from '../env/net.js';
@@ -151,22 +151,22 @@ export class FenceRequests {
 
 /** What the local agent knows of this host. */
 export interface LocalMounts {
-  /** IPv4 addresses of this host */
-  addresses(): number[];
-  /** Process of our daemon that serves the mount `rid`, or null when there is none. */
-  daemonOf(rid: bigint): Promise<number | null>;
-  /** Kills a process and waits until it is gone; false when it is not. */
-  kill(pid: number): Promise<boolean>;
+  /** Is this an IPv4 address of this host? */
+  isLocal(ipv4Addr: number): boolean;
+  /** Whether the mount `rid` was served by a daemon of ours here, and that one still runs. */
+  stateOf(rid: bigint): 'running' | 'gone' | 'unknown';
+  /** Kills the daemon of the mount and waits until it is gone; false when it is not. */
+  kill(rid: bigint): Promise<boolean>;
 }
 
-/** The agent for this host. */
+/** The agent for this host. Of a mount it has never heard of it says nothing. */
 export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
   return {
     async fence(rid, ipv4Addr) {
-      if (!host.addresses().includes(ipv4Addr)) return 'not-local';
-      const pid = await host.daemonOf(rid);
-      if (pid === null) return 'fenced';
-      return await host.kill(pid) ? 'fenced' : 'not-local';
+      if (!host.isLocal(ipv4Addr)) return 'not-local';
+      const state = host.stateOf(rid);
+      if (state === 'gone') return 'fenced';
+      return state === 'running' && await host.kill(rid) ? 'fenced' : 'not-local';
     },
   };
 }

@@ -44,22 +44,23 @@ t.test('an agent that does not answer', async (t) => {
 });
 
 t.test('mounts of this host are fenced at once', async (t) => {
-  const killed: number[] = [];
-  const daemons = new Map<bigint, number | null>([[7n, 4711], [8n, null]]);
+  const killed: bigint[] = [];
+  const states = new Map<bigint, 'running' | 'gone'>([[7n, 'running'], [8n, 'gone'], [5n, 'running']]);
   const host: LocalMounts = {
-    addresses: () => [0x7f000001],
-    daemonOf: async (rid) => daemons.get(rid) ?? null,
-    kill: async (pid) => { killed.push(pid); return pid === 4711; },
+    isLocal: (addr) => addr === 0x7f000001,
+    stateOf: (rid) => states.get(rid) ?? 'unknown',
+    kill: async (rid) => { killed.push(rid); return rid === 7n; },
   };
   const clock = new SimClock();
   const f = new FenceRequests(clock, localFenceAgent(host), () => undefined);
   f.create(7n, 0x7f000001, 'quorum_block_leader');
   f.create(8n, 0x7f000001, 'client_recovery');
   f.create(9n, 0x0a000001, 'client_recovery');
+  f.create(6n, 0x7f000001, 'client_recovery');
   await settle();
-  t.same(f.list().map((r) => [r.rid, r.fenced]), [[7n, true], [8n, true], [9n, false]]);
-  t.same(killed, [4711]);
-  daemons.set(5n, 1);
+  t.same(f.list().map((r) => [r.rid, r.fenced]),
+    [[7n, true], [8n, true], [9n, false], [6n, false]], 'who is unknown here is not fenced');
+  t.same(killed, [7n]);
   f.create(5n, 0x7f000001, 'client_recovery');
   await settle();
   t.equal(f.list().find((r) => r.rid === 5n)?.fenced, false, 'who cannot be killed is not fenced');
