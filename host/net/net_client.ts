@@ -68,8 +68,7 @@ export class NetClient {
             this.receiveGreeting(framed, header, payload, greetingId);
           } else {
             if (!framed.greeted) throw protocolError(`${commandName(header.cmd)} before greeting`);
-            useful = true;
-            this.peer.receive(header, payload);
+            if (this.peer.receive(header, payload)) useful = true;
           }
         },
         closed: (error) => {
@@ -89,10 +88,10 @@ export class NetClient {
     this.framed?.destroy();
   }
 
-  /** Ends the connection: outstanding requests complete with `errno`, later ones throw it. */
-  close(errno: ErrnoName): void {
+  /** Ends the connection: outstanding requests complete with `errno`, others throw `later`. */
+  close(errno: ErrnoName, later: ErrnoName = errno): void {
     this.framed?.destroy();
-    this.peer.close(errno);
+    this.peer.close(errno, later);
   }
 
   private sendGreeting(framed: FramedSocket, id: number): void {

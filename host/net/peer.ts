@@ -123,16 +123,17 @@ export class Peer {
     if (this.transmit(bytes) && farewell) this.farewellSent = true;
   }
 
-  /** A message of the greeted socket. Throws to close the socket. */
-  receive(header: Header, payload: Uint8Array): void {
+  /** A message of the greeted socket. Throws to close the socket. @returns whether it was new */
+  receive(header: Header, payload: Uint8Array): boolean {
     if (header.seq <= this.recvSeq) {
       this.duplicates++;
-      return;
+      return false;
     }
     this.recvSeq = header.seq;
     this.acknowledged(header.recvSeq);
     if (header.response) this.receiveResponse(header, payload);
     else this.handler.request(new NetRequest(this, this.epoch, header.cmd, header.id, payload));
+    return true;
   }
 
   /** A greeting on `socket` is valid: everything kept goes out on it, then what comes. */
@@ -161,10 +162,10 @@ export class Peer {
     this.responses.clear();
   }
 
-  /** Ends the connection: every outstanding request completes with `errno`. */
-  close(errno: ErrnoName): void {
+  /** Ends the connection: outstanding requests complete with `errno`, others throw `later`. */
+  close(errno: ErrnoName, later: ErrnoName = errno): void {
     if (this.closedWith !== null) return;
-    this.closedWith = errno;
+    this.closedWith = later;
     this.socket?.destroy();
     this.socket = null;
     const outstanding = [...this.requests.values()];
