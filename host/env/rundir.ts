@@ -1,0 +1,130 @@
+/**
+ * The run directory: which mounts of this host exist, and whose process serves them.
+ *
+ *   <root>/f.<fsid>.r.<rid>/        one directory per mount, as upstream names them
+ *       pid            "<pid> <start time>": the daemon; the start time tells a reused pid
+ *       fsid, rid      16 hex digits
+ *       mount_point, data_device, meta_device, quorum_slot_nr, log
+ *
+ * The root is /run/scoutfs, or what SCOUTFS_RUN_DIR says. A directory whose process is
+ * gone is left over from a crash: it says which rid ran here, which is what the local
+ * fence agent needs, and it is removed when that rid has been dealt with.
+ * Source: cli.md 3.1; super.md 1.
+ */
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { mountIdent } from '../observe/log.js';
+import { asScoutfsError } from '../observe/errors.js';
+
+const DEFAULT_ROOT = '/run/scoutfs';
+/** Field of /proc/<pid>/stat, counted after the command name, that is the start time. */
+const STAT_START_FIELD = 19;
+const KILL_POLL_MS = 10;
+const KILL_WAIT_MS = 10_000;
+
+export interface MountInfo {
+  ident: string;
+  dir: string;
+  fsid: bigint;
+  rid: bigint;
+  pid: number;
+  /** The process that served the mount still runs. */
+  alive: boolean;
+  mountPoint: string;
+  dataDevice: string;
+  metaDevice: string;
+  quorumSlotNr: number | null;
+}
+
+export interface MountDescription {
+  fsid: bigint;
+  rid: bigint;
+  mountPoint: string;
+  dataDevice: string;
+  metaDevice: string;
+  quorumSlotNr: number | null;
+  formatVersion: number;
+  dataMajMin: readonly [number, number];
+}
+
+export function runRoot(): string {
+  return process.env['SCOUTFS_RUN_DIR'] ?? DEFAULT_ROOT;
+}
+
+/** Start time of a running process, null when there is none. */
+function startTime(pid: number): string | null {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // a zombie serves nothing any more
+    if (fields[0] === 'Z' || fields[0] === 'X') return null;
+    return fields[STAT_START_FIELD] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+const hex16 = (n: bigint): string => n.toString(16).padStart(16, '0');
+
+/** Announces this process as the daemon of a mount. @returns the directory */
+export function createRunDir(d: MountDescription): string {
+  const dir = join(runRoot(), mountIdent(d.fsid, d.rid));
+  fs.mkdirSync(dir, { recursive: true, mode: 0o755 });
+  const files: Record<string, string> = {
+    pid: `${process.pid} ${startTime(process.pid) ?? ''}\n`,
+    fsid: `${hex16(d.fsid)}\n`,
+    rid: `${hex16(d.rid)}\n`,
+    format_version: `${d.formatVersion}\n`,
+    data_device_maj_min: `${d.dataMajMin[0]}:${d.dataMajMin[1]}\n`,
+    mount_point: `${d.mountPoint}\n`,
+    data_device: `${d.dataDevice}\n`,
+    meta_device: `${d.metaDevice}\n`,
+    quorum_slot_nr: `${d.quorumSlotNr ?? -1}\n`,
+  };
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(join(dir, name), text);
+  return dir;
+}
+
+export function removeRunDir(dir: string): void {
+  fs.rmSync(dir, { recursive: true, force: true });
+}
+
+function readMount(ident: string): MountInfo | null {
+  const dir = join(runRoot(), ident);
+  const file = (name: string): string => fs.readFileSync(join(dir, name), 'utf8').trim();
+  try {
+    const [pidText, start] = file('pid').split(' ');
+    const pid = Number(pidText);
+    const slot = Number(file('quorum_slot_nr'));
+    return {
+      ident, dir, pid,
+      fsid: BigInt(`0x${file('fsid')}`), rid: BigInt(`0x${file('rid')}`),
+      alive: start !== undefined && startTime(pid) === start,
+      mountPoint: file('mount_point'), dataDevice: file('data_device'),
+      metaDevice: file('meta_device'), quorumSlotNr: slot < 0 ? null : slot,
+    };
+  } catch {
+    // half made or half removed: not a mount
+    return null;
+  }
+}
+
+/** All mounts of this host that have a directory, dead ones included. */
+export function listMounts(): MountInfo[] {
+  try {
+    return fs.readdirSync(runRoot()).map(readMount).filter((m) => m !== null);
+  } catch (e) {
+    if (asScoutfsError(e).errno === 'ENOENT') return [];
+    throw e;
+  }
+}
+
+/** Kills the daemon of a mount and waits until it is gone. @returns whether it is gone */
+export async function killMount(m: MountInfo): Promise<boolean> {
+  if (m.alive) process.kill(m.pid, 'SIGKILL');
+  for (let waitedMs = 0; waitedMs < KILL_WAIT_MS; waitedMs += KILL_POLL_MS) {
+    if (readMount(m.ident)?.alive !== true) return true;
+    await new Promise((resolve) => { setTimeout(resolve, KILL_POLL_MS); });
+  }
+  return false;
+}
