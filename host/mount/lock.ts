@@ -204,6 +204,11 @@ export class LockClient {
     return this.grants;
   }
 
+  /** Write seq of the grant of the lock with this core record; 0 when it is not held for writing. */
+  writeSeqOf(ptr: LockPtr): number {
+    return this.byPtr.get(ptr)?.writeSeq ?? 0;
+  }
+
   /** `grantNr` when the lock with this core record was granted. */
   grantNrOf(ptr: LockPtr): number {
     return this.byPtr.get(ptr)?.grantNr ?? this.grants;
