@@ -12,6 +12,9 @@ export {
   itemLookupName, itemTouchName, itemCreateEntry, itemDeleteEntry, itemLookupXattr, itemXattrHash,
 } from './entry';
 export { itemInvalidate, itemRangeCached, itemShrink } from './item_range';
-export { itemBarrier, itemMaxDirtySeq, itemWriteDirty, itemWriteDone } from './item_write';
+export { itemBarrier, itemMaxDirtySeq, itemWriteDone } from './item_write';
+export { forestRead, forestReadWeak, forestNextHint, forestSetBloom, forestWrite } from './forest';
+export { bloomBit } from './bloom';
+export { totlAddSeq, totlBegin, totlResolve } from './totl';
 export { itemDirtyItems, itemDirtyPages, itemPages, itemFreePages, pageVerify } from './page';
 export { testFill } from './testing';

@@ -3,9 +3,9 @@
  * fixed region.
  *
  * Sizes are powers of two from 64 bytes to 16 MiB. A block of size 2^k starts at
- * a multiple of 2^k (at most of 64 KiB) and has one buddy; when both are free they become one, so the
- * heap cannot wear out by fragmentation between sizes. One byte per 64-byte unit
- * says what begins there:
+ * a multiple of 2^k (at most of 64 KiB) and has one buddy; when both are free they
+ * become one, so the heap cannot wear out by fragmentation between sizes. One byte
+ * per 64-byte unit says what begins there:
  *
  *  ╒══════════════════════════════════════════════════╤══════════════════════╕
  *  │ arena: blocks, free ones hold {next u32,prev u32}│ state, a byte a unit │

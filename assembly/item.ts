@@ -67,6 +67,11 @@ export function itemSetTransSeq(seq: f64): void {
   transSeq = <u64>seq;
 }
 
+/** The open transaction's seq, 0 if none is open. */
+export function itemTransSeq(): u64 {
+  return transSeq;
+}
+
 /**
  * Sets memory aside for `items` changes; to be called before an operation's change part.
  * When it answers false the host shrinks the cache or commits, and tries again.

@@ -21,18 +21,20 @@ import {
 @inline export const MORE: i32 = 1;
 
 let barrier: u64 = 0;
+let maxWritten: u64 = 0;
 
 /** The read/dirty barrier: grows with every completed transaction write. */
 export function itemBarrier(): f64 {
   return <f64>barrier;
 }
 
-/** Greatest seq of all dirty items, 0 if there are none. */
-export function itemMaxDirtySeq(): f64 {
-  return <f64>maxDirty();
+/** Greatest seq of all items that this transaction has put into the log tree so far. */
+export function itemMaxWritten(): u64 {
+  return maxWritten;
 }
 
-export function maxDirty(): u64 {
+/** Greatest seq of all dirty items, 0 if there are none. */
+export function itemMaxDirtySeq(): f64 {
   let seq: u64 = 0;
   for (let p = 0; p < pageCount(); p++) {
     const page = pageAt(p);
@@ -43,7 +45,7 @@ export function maxDirty(): u64 {
       if ((itemFlags(item) & F_DIRTY) != 0) seq = max(seq, itemSeq(item));
     }
   }
-  return seq;
+  return <f64>seq;
 }
 
 /**
@@ -68,6 +70,7 @@ export function itemWriteDirty(alloc: usize, wset: usize, root: usize, maxItems:
         itemValLen(item));
       if (err != 0) return err;
       itemSetWritten(page, item);
+      maxWritten = max(maxWritten, itemSeq(item));
     }
   }
   return 0;
@@ -76,6 +79,7 @@ export function itemWriteDirty(alloc: usize, wset: usize, root: usize, maxItems:
 /** The commit is acknowledged: dirty items become clean, tombstones and increments go. */
 export function itemWriteDone(): void {
   barrier++;
+  maxWritten = 0;
   for (let p = 0; p < pageCount(); p++) {
     const page = pageAt(p);
     if (pageNrDirty(page) == 0) continue;

@@ -414,6 +414,7 @@ function pageNew(start: usize, end: usize, evict: bool): usize {
   keyCopy(page + PAGE_END, end);
   check(keyCmp(page, page + PAGE_END) <= 0, C_PAGE_INVERTED);
   store<u32>(page, HEADER, BUMP);
+  store<u32>(page, 1, USED);
   const i = pageBefore(start) + 1;
   if (i > 0) check(keyCmp(pageAt(i - 1) + PAGE_END, start) < 0, C_PAGE_OVERLAP);
   if (i < nrPages) check(keyCmp(end, pageAt(i)) < 0, C_PAGE_OVERLAP);

@@ -2,7 +2,7 @@
  * Entry points that only tests use: they fill the item cache without any tree, the way a
  * forest read does, and verify its structure.
  */
-import { fillBegin, fillEnd, fillItem } from './fill';
+import { fillBegin, fillDone, fillEnd, fillItem, fillStart } from './fill';
 import { keyCmp, keyCopy, keyInc } from './key';
 import { pageHole } from './page';
 import { KEY_A, KEY_B } from './window';
@@ -17,6 +17,13 @@ const end: usize = memory.data(32, 16);
  * @returns items inserted, -1 when memory ran out
  */
 export function testFill(lock: usize, list: usize, count: i32): i32 {
+  fillStart(0);
+  const done = fillHoles(lock, list, count);
+  fillDone();
+  return done;
+}
+
+function fillHoles(lock: usize, list: usize, count: i32): i32 {
   let done = 0;
   keyCopy(pos, KEY_A);
   while (pageHole(pos, KEY_B, start, end)) {

@@ -9,8 +9,6 @@
  *   4224  key registers, 32 bytes each
  *   5120  value window   896
  *   6144  name window    256
- *   6400  second value   896
- *   8192  scratch of forest reads and of item writing
  *  16384  crc32c tables, 16 of 1 KiB
  *
  * Source: foundations.md 3.3 and 3.5.
@@ -31,21 +29,12 @@
 /** The key whose range was not cached when a call returned NOT_COVERED. */
 // @ts-ignore: decorator
 @inline export const KEY_MISSING: usize = 4320;
-/** Registers of the item cache itself, up to 5120; not for the host. */
-// @ts-ignore: decorator
-@inline export const KEY_TMP: usize = 4352;
 /** Value window, 896 bytes. */
 // @ts-ignore: decorator
 @inline export const VAL_WINDOW: usize = 5120;
 /** Name window, 256 bytes. */
 // @ts-ignore: decorator
 @inline export const NAME_WINDOW: usize = 6144;
-/** Second value, 896 bytes: what entry calls compare with while VAL is in use. */
-// @ts-ignore: decorator
-@inline export const VAL_TMP: usize = 6400;
-/** Scratch of forest reads and item writing, 8 KiB. */
-// @ts-ignore: decorator
-@inline export const FOREST_TMP: usize = 8192;
 /** 16 tables of 256 u32. */
 // @ts-ignore: decorator
 @inline export const CRC_TABLES: usize = 16384;

@@ -64,12 +64,22 @@ export interface ItemExports {
   itemShrink(targetBytes: number): number;
   itemBarrier(): number;
   itemMaxDirtySeq(): number;
-  itemWriteDirty(alloc: Ptr, wset: Ptr, root: Ptr, maxItems: number): number;
   itemWriteDone(): void;
   itemDirtyItems(): number;
   itemDirtyPages(): number;
   itemPages(): number;
   itemFreePages(): number;
+
+  forestRead(fsRoot: Ptr, logsRoot: Ptr, lock: Ptr, key: Ptr, barrier: number): number;
+  forestReadWeak(fsRoot: Ptr, logsRoot: Ptr, bloomKey: Ptr, key: Ptr, mergeSeq: number, out: Ptr,
+    outBytes: number): number;
+  forestNextHint(fsRoot: Ptr, logsRoot: Ptr, key: Ptr): number;
+  forestSetBloom(logTrees: Ptr, alloc: Ptr, wset: Ptr, lock: Ptr): number;
+  forestWrite(logTrees: Ptr, alloc: Ptr, wset: Ptr, maxItems: number): number;
+  bloomBit(key: Ptr, i: number): number;
+  totlBegin(): void;
+  totlAddSeq(src: number, seq: number, val: Ptr): void;
+  totlResolve(out: Ptr): number;
 
   pageVerify(): void;
   testFill(lock: Ptr, list: Ptr, count: number): number;

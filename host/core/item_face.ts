@@ -246,7 +246,9 @@ export class CoreItems implements Items {
 function lookError(r: number): ScoutfsError {
   const errno = errnoName(r);
   if (errno === 'EINVAL') return lockError('read');
-  return new ScoutfsError('ITEM_DAMAGED', errno, { message: `an item's value is damaged: ${errno}` });
+  return new ScoutfsError('ITEM_DAMAGED', errno, {
+    message: `an item's value is damaged: ${errno}`,
+  });
 }
 
 function lockError(what: string): ScoutfsError {
