@@ -10,8 +10,8 @@
  * of 1 MiB chunks, the first of which grows by doubling. Permissions are the kernel's.
  */
 import type {
-  AttrOut, Call, DirSink, EntryOut, IoctlIn, IoctlOut, KernelCaching, Name, OpSource, OpenOut,
-  ReadIn, SetAttr, StatfsOut, VfsOps, WriteIn,
+  AttrOut, Call, DirSink, EntryOut, KernelCaching, Name, OpSource, ReadIn, SetAttr, StatfsOut,
+  VfsOps, WriteIn,
 } from '../../host/fs/vfs.js';
 import * as V from '../../host/fs/vfs.js';
 import type { Op } from '../../host/mount/op.js';
@@ -132,12 +132,12 @@ export class MemFs implements VfsOps {
   }
 
   create(_op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
-    _flags: number, out: EntryOut, _open: OpenOut): void {
+    _flags: number, out: EntryOut): void {
     this.fillEntry(this.make(call, dir, name, S_IFREG | (mode & ~umask & 0o7777)), out);
   }
 
   tmpfile(_op: Op, call: Call, dir: number, mode: number, umask: number, _flags: number,
-    out: EntryOut, _open: OpenOut): void {
+    out: EntryOut): void {
     const ino = this.newInode(call, this.dir(dir), S_IFREG | (mode & ~umask & 0o7777));
     ino.nlink = 0;
     this.fillEntry(ino, out);
@@ -237,8 +237,7 @@ export class MemFs implements VfsOps {
     out.nameMax = 255;
   }
 
-  setxattr(_op: Op, _call: Call, ino: number, name: Name, value: Uint8Array, flags: number,
-    _killSgid: boolean): void {
+  setxattr(_op: Op, _call: Call, ino: number, name: Name, value: Uint8Array, flags: number): void {
     const inode = this.inode(ino);
     const key = keyOf(name);
     if ((flags & V.XATTR_CREATE) !== 0 && inode.xattrs.has(key)) throw errnoError('EEXIST');
@@ -262,17 +261,17 @@ export class MemFs implements VfsOps {
     if (!this.inode(ino).xattrs.delete(keyOf(name))) throw errnoError('ENODATA');
   }
 
-  ioctl(_op: Op, _call: Call, _ino: number, _ioctl: IoctlIn, _out: IoctlOut): undefined {
+  ioctl(): undefined {
     throw errnoError('ENOTTY');
   }
 
   // --- files ------------------------------------------------------------------
 
-  open(_op: Op, _call: Call, ino: number, _flags: number, _out: OpenOut): void {
+  open(_op: Op, _call: Call, ino: number): void {
     this.inode(ino);
   }
 
-  release(_ino: number, _fh: number): void {
+  release(): void {
     // handles have no state
   }
 
@@ -305,7 +304,7 @@ export class MemFs implements VfsOps {
     return write.data.length;
   }
 
-  fsync(_op: Op, _call: Call, _ino: number, _dataOnly: boolean): undefined {
+  fsync(): undefined {
     return undefined;
   }
 
@@ -336,11 +335,11 @@ export class MemFs implements VfsOps {
     return whence === SEEK_DATA ? offset : size;
   }
 
-  opendir(_op: Op, _call: Call, ino: number, _out: OpenOut): void {
+  opendir(_op: Op, _call: Call, ino: number): void {
     this.dir(ino);
   }
 
-  releasedir(_ino: number, _fh: number): void {
+  releasedir(): void {
     // handles have no state
   }
 

@@ -167,7 +167,8 @@ export class Channel {
   private receive(slot: Slot, lenBytes: number): void {
     const r = this.current;
     const ok = r.load(slot, lenBytes);
-    if (r.opcode < OP_LIMIT) this.counters.requests[r.opcode]!++;
+    const { requests } = this.counters;
+    if (r.opcode < OP_LIMIT) requests[r.opcode] = (requests[r.opcode] ?? 0) + 1;
     if (!ok) {
       this.hooks.log(`malformed request: opcode ${r.opcode}, ${lenBytes} bytes`);
       if (lenBytes >= OUT_HEADER_BYTES && !this.isSilent(r.opcode)) this.replyError(r, ERRNO.EIO);

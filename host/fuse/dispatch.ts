@@ -130,7 +130,7 @@ export class Dispatcher {
       P.getSetAttr(r.view, r.off, r.set);
       if ((r.set.valid & SET_FH) === 0) r.set.fh = 0;
       const moving = vfs.setattr(op(r), r, r.nodeid, r.set, r.entry);
-      return moving === undefined ? this.replyAttr(r) : moving.then(() => { this.replyAttr(r); });
+      return moving === undefined ? this.replyAttr(r) : moving.then(() => this.replyAttr(r));
     });
     this.on(OP.STATFS, (r) => {
       vfs.statfs(op(r), r, r.statfs);
@@ -335,7 +335,7 @@ export class Dispatcher {
     } else if (value.length > roomBytes) {
       this.channel.replyError(r, ERRNO.ERANGE);
     } else {
-      this.replyBytes(r, value);
+      return this.replyBytes(r, value);
     }
     return undefined;
   }
@@ -352,7 +352,7 @@ export class Dispatcher {
   }
 
   private replyEmptyAfter(r: Request, moving: Done): Done {
-    return moving === undefined ? this.replyEmpty(r) : moving.then(() => { this.replyEmpty(r); });
+    return moving === undefined ? this.replyEmpty(r) : moving.then(() => this.replyEmpty(r));
   }
 
   // --- files ------------------------------------------------------------------
@@ -448,7 +448,7 @@ export class Dispatcher {
       input: r.bytes.slice(start, start + inBytes),
       outMaxBytes: r.u32(28), isDir: (r.u32(8) & P.IOCTL_DIR) !== 0,
     }, r.ioctl);
-    return moving === undefined ? this.replyIoctl(r) : moving.then(() => { this.replyIoctl(r); });
+    return moving === undefined ? this.replyIoctl(r) : moving.then(() => this.replyIoctl(r));
   }
 
   private replyIoctl(r: Request): Done {
