@@ -353,6 +353,14 @@ export class MemFs implements VfsOps {
     }
   }
 
+  /** Appends behind the kernel's back, as another node would. */
+  append(ino: number, data: Uint8Array): void {
+    const inode = this.inode(ino);
+    this.copyIn(inode, inode.size, data);
+    inode.size += data.length;
+    inode.changed(true);
+  }
+
   // --- helpers ----------------------------------------------------------------
 
   private inode(ino: number): Inode {

@@ -77,7 +77,7 @@ static int mmap_hold(const char *path)
 	int fd;
 
 	TRY(fd = open(path, O_RDWR | O_CREAT, 0644));
-	TRY(ftruncate(fd, 4096));
+	TRY(ftruncate(fd, 1 << 20));
 	w = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (w == MAP_FAILED)
 		return fail();

@@ -11,8 +11,9 @@ import { openFuseDevice } from '../../host/env/fuse-device.js';
 import { abortFuse, mountFuse } from '../../host/env/fuse-mount.js';
 import type { VfsOps } from '../../host/fs/vfs.js';
 import { FuseSession } from '../../host/fuse/session.js';
+import type { Op } from '../../host/mount/op.js';
 import { Wait } from '../../host/mount/op.js';
-import { MemFs, memOps } from '../../bench/macro/memfs.js';
+import { MemFs } from '../../bench/macro/memfs.js';
 
 interface Command {
   id: number;
@@ -29,15 +30,26 @@ interface Command {
   bytes?: number[];
 }
 
+/** Two kinds of operation, to be told apart by the holds. */
+const usualOp = Object.freeze({ kind: 'usual' }) as unknown as Op;
+const drainOp = Object.freeze({ kind: 'during drain' }) as unknown as Op;
+
+interface Hold {
+  ready: Promise<void>;
+  go: () => void;
+  /** As a lock does: operations during a drain pass. */
+  likeLock: boolean;
+}
+
 /** Operations held back by name: each call waits until the name is released. */
 class Holds {
-  private readonly held = new Map<string, { ready: Promise<void>; go: () => void }>();
+  private readonly held = new Map<string, Hold>();
   readonly broken = new Set<string>();
 
-  hold(op: string): void {
+  hold(op: string, likeLock: boolean): void {
     let go = (): void => { /* replaced at once */ };
     const ready = new Promise<void>((done) => { go = done; });
-    this.held.set(op, { ready, go });
+    this.held.set(op, { ready, go, likeLock });
   }
 
   release(op: string): void {
@@ -45,10 +57,11 @@ class Holds {
     this.held.delete(op);
   }
 
-  check(op: string): void {
+  check(op: string, args: unknown[]): void {
     if (this.broken.has(op)) throw new TypeError(`${op} is broken on purpose`);
     const held = this.held.get(op);
-    if (held !== undefined) throw new Wait(held.ready);
+    if (held === undefined || (held.likeLock && args[0] === drainOp)) return;
+    throw new Wait(held.ready);
   }
 }
 
@@ -58,7 +71,7 @@ function guarded(fs: VfsOps, holds: Holds): VfsOps {
       const value: unknown = Reflect.get(target, prop, receiver);
       if (typeof value !== 'function' || typeof prop !== 'string') return value;
       return (...args: unknown[]): unknown => {
-        holds.check(prop);
+        holds.check(prop, args);
         return Reflect.apply(value, target, args);
       };
     },
@@ -69,9 +82,14 @@ let promises = 0;
 const hook = createHook({ init: (_id, type) => { if (type === 'PROMISE') promises++; } });
 const holds = new Holds();
 const state = { caching: true };
-let served: { session: FuseSession; notify: (bytes: Uint8Array) => Promise<number>;
+let served: { session: FuseSession; mem: MemFs; notify: (bytes: Uint8Array) => Promise<number>;
   connection: number } | null = null;
 const log: string[] = [];
+
+const ops = {
+  begin: (duringDrain: boolean): Op => (duringDrain ? drainOp : usualOp),
+  end: (): void => { /* nothing was taken */ },
+};
 
 async function mount(c: Command): Promise<unknown> {
   const { fd, connection } = await mountFuse({
@@ -80,7 +98,7 @@ async function mount(c: Command): Promise<unknown> {
   // without the proxy unless asked for: the fast path is measured as it is
   const mem = new MemFs();
   const session = new FuseSession({
-    device, clock: realClock, ops: memOps, vfs: c.on === true ? guarded(mem, holds) : mem,
+    device, clock: realClock, ops, vfs: c.on === true ? guarded(mem, holds) : mem,
     caching: { mayCache: () => state.caching },
   }, {
     end: (why) => { process.send?.({ ended: why }); },
@@ -88,7 +106,7 @@ async function mount(c: Command): Promise<unknown> {
     log: (message) => { log.push(message); },
   });
   session.start();
-  served = { session, notify: (bytes) => device.notify(bytes), connection };
+  served = { session, mem, notify: (bytes) => device.notify(bytes), connection };
   return { connection };
 }
 
@@ -97,7 +115,8 @@ async function run(c: Command): Promise<unknown> {
   if (served === null) throw new Error('not mounted');
   const { session } = served;
   switch (c.cmd) {
-    case 'hold': holds.hold(c.op ?? ''); return null;
+    case 'hold': holds.hold(c.op ?? '', c.on === true); return null;
+    case 'append': served.mem.append(c.ino ?? 0, Uint8Array.from(c.bytes ?? [])); return null;
     case 'release': holds.release(c.op ?? ''); return null;
     case 'break': holds.broken.add(c.op ?? ''); return null;
     case 'mend': holds.broken.delete(c.op ?? ''); return null;
