@@ -41,11 +41,8 @@ export class BlockCache {
   put(blkno: number, ino: number, version: number, bytes: Uint8Array): void {
     this.byBlkno.delete(blkno);
     this.byBlkno.set(blkno, { ino, version, bytes: bytes.slice(0, BLOCK_BYTES) });
-    if (this.byBlkno.size <= ENTRIES_MAX) return;
-    for (const oldest of this.byBlkno.keys()) {
-      this.byBlkno.delete(oldest);
-      return;
-    }
+    const [oldest] = this.byBlkno.keys();
+    if (this.byBlkno.size > ENTRIES_MAX && oldest !== undefined) this.byBlkno.delete(oldest);
   }
 
   private async load(blkno: number, ino: number, version: number): Promise<void> {

@@ -50,7 +50,7 @@ export interface FsContext {
 export async function repeat<T>(step: () => T): Promise<T> {
   for (;;) {
     // A transaction is entered once in a tick, and the caller may have been in one.
-    await null;
+    await Promise.resolve();
     try {
       return step();
     } catch (e) {

@@ -36,7 +36,7 @@ import { Renames } from './rename.js';
 import { Space } from './space.js';
 import { fillStatfs } from './statfs.js';
 import type {
-  AttrOut, Call, Caller, DirSink, EntryOut, IoctlIn, IoctlOut, Name, OpSource, OpenOut, ReadIn,
+  AttrOut, Call, Caller, DirSink, EntryOut, Name, OpSource, OpenOut, ReadIn,
   SetAttr, StatfsOut, VfsOps, WriteIn,
 } from './vfs.js';
 import { XATTR_REPLACE } from './vfs.js';
@@ -263,7 +263,7 @@ export class FileSystem implements VfsOps {
     this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
   }
 
-  ioctl(_op: Op, _call: Call, _ino: number, _ioctl: IoctlIn, _out: IoctlOut): undefined {
+  ioctl(): undefined {
     throw errnoError('ENOTTY');
   }
 
