@@ -270,7 +270,7 @@ export class Channel {
       this.begin(r);
       moving = this.hooks.handle(r);
     } catch (e) {
-      if (e instanceof Wait && !r.replied) this.park(r, e.ready);
+      if (e instanceof Wait && !r.replied) this.park(r, e);
       else this.fail(r, e);
       return;
     }
@@ -288,6 +288,7 @@ export class Channel {
   private begin(r: Request): void {
     r.preset();
     r.state = 'running';
+    r.abandon = null;
     if (!r.duringDrain && this.hooks.admits(r)) {
       if (r.op !== null) this.ops.end(r.op);
       r.op = null;
@@ -296,14 +297,19 @@ export class Channel {
     r.op ??= this.ops.begin(r.duringDrain);
   }
 
-  private park(r: Request, ready: Promise<unknown>): void {
+  private park(r: Request, wait: Wait): void {
     this.counters.parked++;
     r.state = 'parked';
+    r.abandon = wait.abandon ?? null;
     r.keep();
+    if (wait.unlock && r.op !== null) {
+      this.ops.end(r.op);
+      r.op = null;
+    }
     const turn = ++r.turn;
     this.waiting.set(r.unique, r);
     const mine = (): boolean => r.state === 'parked' && r.turn === turn;
-    ready.then(
+    wait.ready.then(
       () => { if (mine()) this.run(r); },
       // what was missing cannot be had: that is the operation's error
       (e: unknown) => { if (mine()) this.fail(r, e); });
@@ -326,6 +332,8 @@ export class Channel {
     if (r.op !== null) this.ops.end(r.op);
     r.op = null;
     r.turn++;
+    r.abandon?.();
+    r.abandon = null;
     if (r.duringDrain) this.hooks.finished(r);
     if (r === this.current) {
       r.drop();

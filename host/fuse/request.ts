@@ -49,6 +49,8 @@ export class Request implements Call {
   replied = false;
   /** Counts parkings, so that the promise of an earlier one is recognized. */
   turn = 0;
+  /** Of a parked request: takes back what it waits for when it will not run again. */
+  abandon: (() => void) | null = null;
 
   readonly name = new MutableName();
   readonly name2 = new MutableName();
