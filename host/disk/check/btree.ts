@@ -80,8 +80,7 @@ export class BtreeBlockCheck {
     }
     this.checkFill(block, e, n);
     this.checkPadding(block, e, n);
-    const usable = this.inOrder(block, e, n, order);
-    this.checkRange(block, e, order, usable);
+    const usable = this.checkRange(block, e, order, this.inOrder(block, e, n, order));
     this.checkItems(block, e, n, valuesEnd);
     if (level === 0) this.checkHash(block, e, n);
     return usable;
@@ -172,22 +171,33 @@ export class BtreeBlockCheck {
     return -1;
   }
 
-  private checkRange(block: Block, e: BlockExpect, order: Uint16Array, n: number): void {
-    if (n === 0) return;
+  /** @returns how many items remain: a reader never finds leaf items outside the range */
+  private checkRange(block: Block, e: BlockExpect, order: Uint16Array, n: number): number {
+    if (n === 0) return 0;
     const v = block.view;
     const first = (order[0] ?? 0) + ITEM_KEY;
     const last = (order[n - 1] ?? 0) + ITEM_KEY;
-    if (e.low !== null && compareKeys(v, first, e.low, 0) <= 0) {
-      this.bad(block, e, 'CHK_BTREE_RANGE', 'has a key below its range', first);
-    }
+    const tooLow = e.low !== null && compareKeys(v, first, e.low, 0) <= 0;
+    if (tooLow) this.bad(block, e, 'CHK_BTREE_RANGE', 'has a key below its range', first);
     const toHigh = compareKeys(v, last, e.high, 0);
     if (toHigh > 0) this.bad(block, e, 'CHK_BTREE_RANGE', 'has a key above its range', last);
-    if (e.level === 0) return;
+    if (e.level === 0) return tooLow || toHigh > 0 ? this.trim(v, e, order, n) : n;
     if (e.rightEdge && compareKeys(v, last, ONES, 0) !== 0) {
       this.bad(block, e, 'CHK_BTREE_EDGE', 'ends the tree before the greatest key', last);
     } else if (!e.rightEdge && !e.isRoot && toHigh < 0) {
       this.bad(block, e, 'SC_BTREE_NO_CHILD_REF', 'has no child for the end of its range', last);
     }
+    return n;
+  }
+
+  private trim(v: DataView, e: BlockExpect, order: Uint16Array, n: number): number {
+    let kept = 0;
+    for (let i = 0; i < n; i++) {
+      const o = order[i] ?? 0;
+      if (e.low !== null && compareKeys(v, o + ITEM_KEY, e.low, 0) <= 0) continue;
+      if (compareKeys(v, o + ITEM_KEY, e.high, 0) <= 0) order[kept++] = o;
+    }
+    return kept;
   }
 
   private checkItems(block: Block, e: BlockExpect, n: number, valuesEnd: number): void {

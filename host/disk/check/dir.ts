@@ -33,7 +33,7 @@ export class EntryCheck {
   dirents = 0;
   readdirs = 0;
   backrefs = 0;
-  /** Directory that the last backref names. */
+  /** Directory that the first backref names. */
   parent = 0;
   private ino = 0;
   private dt: number | undefined;
@@ -96,7 +96,8 @@ export class EntryCheck {
 
   backref(v: DataView, k: number, o: number, len: number): void {
     this.backrefs++;
-    this.parent = num(v, k + 8);
+    const parent = num(v, k + 8);
+    if (this.backrefs === 1) this.parent = parent;
     if (v.getBigUint64(k, true) !== v.getBigUint64(o, true)
       || v.getBigUint64(k + 16, true) !== v.getBigUint64(o + 16, true)) {
       this.bad('CHK_DIRENT_KEY', 'has a backref under another inode or position', v, k);
@@ -105,7 +106,7 @@ export class EntryCheck {
     if (this.dt !== undefined && type !== this.dt) {
       this.bad('CHK_DIRENT_TYPE', `has type ${type}, the inode ${this.dt}`, v, k);
     }
-    this.ctx.ledger.put('readdir/backref', -1, this.parent, v, o, len, v, k);
+    this.ctx.ledger.put('readdir/backref', -1, parent, v, o, len, v, k);
   }
 
   private inDirectory(v: DataView, k: number): void {
@@ -170,15 +171,16 @@ export class DirTree {
       }
       const ok = at !== undefined && reached.has(at);
       for (const p of path) (ok ? reached : lost).add(p);
-      if (ok || at === undefined || !path.has(at)) {
-        if (!ok) this.detached(ino, 'has a parent that is no linked directory');
-        continue;
-      }
-      this.detached(ino, 'is its own ancestor');
+      // Only where a chain breaks off or closes; what hangs below is lost with it.
+      if (at === undefined) this.detached([...path].pop() ?? ino);
+      else if (path.has(at)) this.detached(at);
     }
   }
 
-  private detached(ino: number, why: string): void {
-    this.ctx.report.finding('CHK_DIR_DETACHED', `directory ${ino} ${why}`, { ino });
+  private detached(ino: number): void {
+    const parent = this.parents.get(ino) ?? 0;
+    this.ctx.report.finding('CHK_DIR_DETACHED', this.parents.has(parent)
+      ? `directory ${ino} is its own ancestor`
+      : `directory ${ino} is in inode ${parent}, which is no linked directory`, { ino });
   }
 }

@@ -78,7 +78,8 @@ export class InodeCheck {
       this.startParts(v, o);
       if (type === INODE_TYPE) return;
     }
-    if (this.fields === null && !this.toldNoInode && !this.inGap()) {
+    if (this.inGap()) return;
+    if (this.fields === null && !this.toldNoInode) {
       this.toldNoInode = true;
       this.bad('CHK_ITEM_NO_INODE', 'does not exist, but has items', v, k);
     }
@@ -115,6 +116,7 @@ export class InodeCheck {
     this.entries.begin(this.ino, f?.dt, f === null ? Infinity : num(v, o + 48));
   }
 
+  /** Some items of this inode could not be read, and older versions may show through. */
   private inGap(): boolean {
     return this.ctx.gaps.some(([first, last]) => first <= this.ino && this.ino <= last);
   }
@@ -155,7 +157,7 @@ export class InodeCheck {
 
   private chunk(v: DataView, k: number, o: number, len: number): void {
     const f = this.fields;
-    if (f !== null && f.dt !== DT_LNK) {
+    if (f?.dt !== undefined && f.dt !== DT_LNK) {
       if (this.chunks === 0) this.bad('CHK_SYMLINK_CHUNK', 'is no symbolic link', v, k);
       this.chunks++;
       return;
@@ -180,7 +182,8 @@ export class InodeCheck {
     const blkno = num(v, o);
     const flags = v.getUint8(o + 8);
     this.ctx.summary.extents++;
-    if (this.fields !== null && this.fields.dt !== DT_REG && this.lastEnd === -1) {
+    const dt = this.fields?.dt;
+    if (dt !== undefined && dt !== DT_REG && this.lastEnd === -1) {
       this.bad('CHK_EXTENT_OWNER', 'is no regular file, but has data extents', v, k);
     }
     if (v.getUint8(o + 9) !== 0 || v.getUint16(o + 10, true) !== 0

@@ -53,13 +53,17 @@ export function readLogTrees(ctx: Context): LogTree[] {
   const logs: LogTree[] = [];
   const c = new TreeCursor(ctx, {
     root: ctx.sb.logsRoot, name: 'the tree of log trees', place: 'the tree of log trees',
+    onGap: () => { loseLog(ctx); },
   });
   const size = (zone: number, type: number): number | undefined =>
     zone === LOG_TREES_ZONE && type === 0 ? LogTrees.size : undefined;
   for (const { view: v, keyOff, valOff, key, blkno } of serverItems(ctx, c, size)) {
     const lt = decode(ctx.report, 'CHK_ITEM_VALUE', `log trees item ${key}`,
       () => LogTrees.read(v, valOff));
-    if (lt === null) continue;
+    if (lt === null) {
+      loseLog(ctx);
+      continue;
+    }
     const name = `log tree ${lt.rid.toString(16)}.${lt.nr}`;
     if (v.getBigUint64(keyOff, true) !== lt.rid || num(v, keyOff + 8) !== lt.nr || lt.nr === 0
       || num(v, keyOff + 16) !== 0) {
@@ -73,6 +77,12 @@ export function readLogTrees(ctx: Context): LogTree[] {
     checkState(ctx, log, logs[i + 1]?.lt.rid === log.lt.rid);
   });
   return logs;
+}
+
+/** Any item may have a newer version in a log tree that cannot be found. */
+function loseLog(ctx: Context): void {
+  ctx.gaps.push([0, Infinity]);
+  ctx.unreadSrchBlocks++;
 }
 
 const isEmptyRoot = (r: AllocRoot): boolean => r.totalLen === 0 && r.root.height === 0

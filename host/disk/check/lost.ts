@@ -24,9 +24,13 @@ export function reportLost(ctx: Context): void {
   for (const blkno of ctx.meta.lost()) {
     ctx.summary.lostMetaBlocks++;
     const kind = classify(ctx, blkno);
-    if (kind === 'merge') merge.push(blkno);
-    else if (kind === 'srch') srch.push(blkno);
-    else ctx.report.finding('CHK_META_LOST', `block ${blkno} is neither free nor in use`, { blkno });
+    if (kind === 'merge') {
+      merge.push(blkno);
+    } else if (kind === 'srch') {
+      srch.push(blkno);
+    } else {
+      ctx.report.finding('CHK_META_LOST', `block ${blkno} is neither free nor in use`, { blkno });
+    }
   }
   const first = (l: number[]): string => l.slice(0, 20).join(', ') + (l.length > 20 ? ' ...' : '');
   if (merge.length > 0) {

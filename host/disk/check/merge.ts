@@ -18,7 +18,7 @@ import { BLOCK_MAGIC_BTREE, BTREE_MAX_HEIGHT, LOG_MERGE_COMP_ERROR, LOG_MERGE_CO
   LOG_MERGE_REQUEST_ZONE, LOG_MERGE_STATUS_ZONE, LogMergeComplete, LogMergeFreeing, LogMergeRange,
   LogMergeRequest, LogMergeStatus, Key } from '../../core/format.js';
 import { checkAllocList } from './alloc.js';
-import { BLOCK_ITEMS_MAX, ITEM_KEY, ITEM_VAL_OFF } from './btree.js';
+import { BLOCK_ITEMS_MAX, BtreeBlockCheck, ITEM_KEY, ITEM_VAL_OFF } from './btree.js';
 import type { Ref } from './blocks.js';
 import { refAt, refOf } from './blocks.js';
 import type { Context } from './context.js';
@@ -200,6 +200,7 @@ class FreeingWalk {
     if (root.height === 0 || compareKeys(this.key, 0, ONES, 0) === 0) return;
     if (root.height > BTREE_MAX_HEIGHT) {
       this.ctx.report.finding('CHK_BTREE_ROOT', `${this.name} has height ${root.height}`);
+      this.ctx.unreadBlocks++;
       return;
     }
     this.visit(refOf(root.ref), root.height - 1, null, ONES, true);
@@ -211,6 +212,7 @@ class FreeingWalk {
     if (compareKeys(high, 0, this.key, 0) < 0) return;
     if (!ctx.reader.inRange(ref.blkno)) {
       ctx.report.finding('CHK_REF_RANGE', `${this.name} refers to block ${ref.blkno}`);
+      ctx.unreadBlocks++;
       return;
     }
     if (!ctx.meta.use(ref.blkno, 'a log tree being freed') || level === 0) return;
@@ -222,9 +224,11 @@ class FreeingWalk {
     const order = new Uint16Array(BLOCK_ITEMS_MAX);
     const n = ctx.blockCheck.check(block, { level, isRoot, rightEdge: compareKeys(high, 0, ONES, 0)
       === 0, low, high, leafFlags: 0, what: this.name }, order);
+    if (n < 0) ctx.unreadBlocks++;
     let before: KeyView | null = low;
     for (let i = 0; i < n; i++) {
       const o = order[i] ?? 0;
+      if (!BtreeBlockCheck.valueUsable(block.view, o, level)) continue;
       const bound = newKey();
       copyKey(bound, block.view, o + ITEM_KEY);
       const child = refAt(block.view, block.view.getUint16(o + ITEM_VAL_OFF, true));

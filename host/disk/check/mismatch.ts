@@ -38,7 +38,8 @@ export function reportMismatches(ctx: Context, ledger: Ledger, leaked: Set<numbe
     ctx.report.finding(id, message(m, v), m.key === '' ? {} : { key: m.key });
   }
   for (const ino of leaked) {
-    ctx.report.note('CHK_INODE_LEAKED', `inode ${ino} is left over from a failed creation`, { ino });
+    ctx.report.note('CHK_INODE_LEAKED',
+      `inode ${ino} is left over from a failed creation`, { ino });
   }
 }
 

@@ -60,7 +60,7 @@ export function checkSrch(ctx: Context, logs: LogTree[]): void {
   const roots = { log: new Set<number>(), sorted: new Set<number>() };
   const compactions: Compaction[] = [];
   const tree = new TreeCursor(ctx, { root: ctx.sb.srchRoot, name: 'the srch tree',
-    place: 'the srch tree' });
+    place: 'the srch tree', onGap: () => { ctx.unreadSrchBlocks++; } });
   const size = (zone: number, type: number): number | undefined => {
     if (zone !== SRCH_ZONE) return undefined;
     if (type === SRCH_LOG_TYPE || type === SRCH_BLOCKS_TYPE) return SrchFile.size;

@@ -112,7 +112,9 @@ export class XattrCheck {
       this.hash = hash;
       this.id = id;
       this.open = part === 0 && this.openXattr(v, k, o, len);
-      if (part !== 0 && !this.deleting) this.bad('CHK_XATTR_PARTS', 'starts with a later part', v, k);
+      if (part !== 0 && !this.deleting) {
+        this.bad('CHK_XATTR_PARTS', 'starts with a later part', v, k);
+      }
     }
     if (!this.open) return;
     const rest = this.totalBytes - part * XATTR_MAX_PART_SIZE;
