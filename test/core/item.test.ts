@@ -249,6 +249,38 @@ t.test('without memory a change is refused whole, and reserving says so before',
   t.end();
 });
 
+t.test('a heap without room refuses like a full cache', (t) => {
+  const { c, lock } = fresh(WRITE, 8 << 20);
+  const { x } = c.core;
+  c.fill(lock, denseKey(0), denseEnd(99), []);
+  const hog: number[] = [];
+  for (let p = x.heapAlloc(16_384); p !== 0; p = x.heapAlloc(16_384)) hog.push(p);
+  t.ok(hog.length > 100);
+  let done = 0;
+  const fill = (): unknown => {
+    for (; done < KEYS; done++) {
+      const r = outcome(() => {
+        c.items.create(lock, ...dense(done), c.setValue(valueOf(done, 0, 896)));
+      });
+      if (r !== undefined) return r;
+    }
+    return 'all';
+  };
+  t.equal(x.itemReserve(1), 0);
+  t.equal(fill(), 'ENOMEM');
+  t.equal(c.lock(denseKey(500), denseEnd(500), WRITE) > 0, true, 'small records still fit');
+  t.equal(outcome(() => c.items.lookup(lock, ...dense(done))), ABSENT, 'nothing of it is there');
+  x.pageVerify();
+  c.invalidate(denseKey(done), denseEnd(done));
+  t.equal(outcome(() => c.items.lookup(lock, ...dense(done - 1))), 896, 'invalidation never fails');
+  x.pageVerify();
+  for (const p of hog) x.heapFree(p, 16_384);
+  c.fill(lock, denseKey(0), denseEnd(KEYS - 1), []);
+  t.equal(x.itemReserve(2), 1);
+  t.equal(fill(), 'all');
+  t.end();
+});
+
 t.test('64-bit fields: all ones, beyond 2^53, wide keys', (t) => {
   const c = new TestCache(1 << 20);
   const big = 2n ** 64n - 1n;
