@@ -13,7 +13,9 @@
  * Everything else is left to the administrator's agent. Source: recovery.md 3.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
+import { isLocalAddr } from '../env/host_addr.js';
 import { ipv4String } from '../env/net.js';
+import { killMount, listMounts } from '../env/rundir.js';
 import { ScoutfsError } from '../observe/errors.js';
 
 /** How long an agent may take for one request. */
@@ -170,3 +172,18 @@ export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
     },
   };
 }
+
+/** The mounts of this host, from the run directory. */
+export const runDirMounts: LocalMounts = {
+  isLocal: isLocalAddr,
+  stateOf(rid) {
+    const mount = listMounts().find((m) => m.rid === rid);
+    // Of our own mount somebody else has to judge.
+    if (mount === undefined || mount.pid === process.pid) return 'unknown';
+    return mount.alive ? 'running' : 'gone';
+  },
+  async kill(rid) {
+    const mount = listMounts().find((m) => m.rid === rid);
+    return mount !== undefined && await killMount(mount);
+  },
+};

@@ -1,0 +1,163 @@
+/**
+ * A quorum member: the election agent and the server it starts and stops.
+ *
+ *   agent: elected --> start(term) --> starting --up--> up
+ *                                         |              | deposed, leaving, or it failed
+ *                                         v              v
+ *                                       down <------- stopping
+ *
+ * One incarnation of the server is one `ServerRun`; a new election makes a new one. The
+ * agent only ever sees the status, so a start that takes long, fails, or is given up
+ * half-way never delays a heartbeat. Runs in a thread of its own beside a mount
+ * (worker.ts), or anywhere in a simulation.
+ * Source: server.md 1, 9; quorum.md 5.
+ */
+import type { Clock } from '../env/clock.js';
+import type { Device } from '../env/device.js';
+import type { Net } from '../env/net.js';
+import type { Random } from '../env/random.js';
+import type { Log } from '../observe/log.js';
+import type { ScoutfsError } from '../observe/errors.js';
+import { asScoutfsError } from '../observe/errors.js';
+import type { FenceView } from './fence.js';
+import type { ServerControl } from './quorum.js';
+import { Quorum } from './quorum.js';
+import type { ServerStatus } from './quorum_agent.js';
+import type { Slot } from './quorum_block.js';
+import type { ServerEvents, ServerRun } from './server_run.js';
+
+export interface MemberDeps {
+  clock: Clock;
+  random: Random;
+  net: Net;
+  metaDevice: Device;
+  log: Log;
+  fsid: bigint;
+  rid: bigint;
+  slotNr: number;
+  slots: readonly Slot[];
+  heartbeatTimeoutMs(): number;
+  makeServer(term: number, events: ServerEvents): ServerRun;
+  /** told before a server of ours starts */
+  roleChanged(isLeader: boolean): void;
+  serverChanged(status: ServerStatus): void;
+  fencesChanged(requests: FenceView[]): void;
+  /** The member no longer takes part in elections. */
+  failed(error: ScoutfsError): void;
+}
+
+/** Runs incarnations of the server for the agent. */
+class ServerRunner implements ServerControl {
+  private now: ServerStatus = 'down';
+  private run: ServerRun | null = null;
+  private changed: () => void = () => undefined;
+
+  constructor(private readonly d: MemberDeps) {}
+
+  status(): ServerStatus {
+    return this.now;
+  }
+
+  onChange(fn: () => void): void {
+    this.changed = fn;
+  }
+
+  get current(): ServerRun | null {
+    return this.run;
+  }
+
+  start(term: number): void {
+    if (this.now !== 'down') return;
+    this.become('starting');
+    const run = this.d.makeServer(term, {
+      failed: (error) => {
+        if (this.run !== run) return;
+        this.d.log.error(`server: ${error.message}; stopping it`);
+        this.stop();
+      },
+      fences: (requests) => {
+        if (this.run === run) this.d.fencesChanged(requests);
+      },
+    });
+    this.run = run;
+    run.start().then(
+      () => { if (this.run === run && this.now === 'starting') this.become('up'); },
+      (e: unknown) => {
+        this.d.log.error(`server: could not start: ${asScoutfsError(e).message}`);
+        if (this.run === run && this.now === 'starting') this.down();
+      });
+  }
+
+  stop(): void {
+    const { run } = this;
+    if (run === null || this.now === 'stopping') return;
+    this.become('stopping');
+    run.stop().then(() => { this.down(); }, (e: unknown) => {
+      this.d.log.error(`server: while stopping: ${asScoutfsError(e).message}`);
+      this.down();
+    });
+  }
+
+  private down(): void {
+    this.run = null;
+    this.d.fencesChanged([]);
+    this.become('down');
+  }
+
+  private become(status: ServerStatus): void {
+    if (this.now === status) return;
+    this.now = status;
+    this.d.log.info(`server: ${status}`);
+    this.d.serverChanged(status);
+    this.changed();
+  }
+}
+
+export class Member {
+  private constructor(private readonly quorum: Quorum, private readonly runner: ServerRunner) {}
+
+  /** Binds the slot and takes part in elections. @throws EADDRINUSE, EIO, EINVAL */
+  static async start(d: MemberDeps): Promise<Member> {
+    const runner = new ServerRunner(d);
+    const quorum = await Quorum.start({
+      clock: d.clock, random: d.random, net: d.net, device: d.metaDevice, log: d.log,
+      fsid: d.fsid, rid: d.rid, slotNr: d.slotNr, slots: d.slots,
+      heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
+      server: runner,
+      roleChanged: (isLeader) => { d.roleChanged(isLeader); },
+      failed: (error) => { d.failed(error); },
+    });
+    return new Member(quorum, runner);
+  }
+
+  get isLeader(): boolean {
+    return this.quorum.isLeader;
+  }
+
+  get serverStatus(): ServerStatus {
+    return this.runner.status();
+  }
+
+  /** The status file (quorum.md 8). */
+  status(): string {
+    return this.quorum.status();
+  }
+
+  setFenced(rid: bigint): void {
+    this.runner.current?.setFenced(rid);
+  }
+
+  setFenceError(rid: bigint): void {
+    this.runner.current?.setFenceError(rid);
+  }
+
+  /** Stops a server of ours, resigns, and leaves. @throws EIO when that cannot be recorded */
+  async stop(): Promise<void> {
+    await this.quorum.stop();
+  }
+
+  /** Leaves without a trace, as if killed. */
+  async force(): Promise<void> {
+    await this.quorum.force();
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * What a mount and the thread of its quorum member say to each other.
+ *
+ *   mount                                   thread
+ *     | start data (MemberConfig) ------------> opens devices, binds, begins
+ *     | <----------------- started | start-failed
+ *     | option, fenced, fence-error, status --> ...
+ *     | <-- log, role, server, fences, failed, status
+ *     | stop ---------------------------------> leaves cleanly
+ *     | <------------------------------ stopped
+ *
+ * All values survive structured cloning.
+ */
+import type { LogLevel } from '../observe/log.js';
+import type { ErrnoName, ScoutfsError } from '../observe/errors.js';
+import type { FenceView } from './fence.js';
+import type { ServerStatus } from './quorum_agent.js';
+
+/** Options that can change while the member runs. */
+export interface MemberOptions {
+  /** `quorum_heartbeat_timeout_ms` */
+  heartbeatTimeoutMs: number;
+  /** `log_merge_wait_timeout_ms` */
+  logMergeWaitTimeoutMs: number;
+}
+
+export interface MemberConfig extends MemberOptions {
+  metaPath: string;
+  dataPath: string;
+  fsid: bigint;
+  rid: bigint;
+  slotNr: number;
+  /** `tcp_keepalive_timeout_ms` */
+  silenceTimeoutMs: number;
+  /** memory of the server's core */
+  coreMemoryBytes: number;
+  logLevel: LogLevel;
+}
+
+/** An error without its stack and cause. */
+export interface PlainError {
+  code: string;
+  errno: ErrnoName;
+  message: string;
+}
+
+export type ToMember =
+  | { type: 'stop' }
+  | { type: 'status'; id: number }
+  | { type: 'option'; name: keyof MemberOptions; value: number }
+  | { type: 'fenced'; rid: bigint }
+  | { type: 'fence-error'; rid: bigint };
+
+export type FromMember =
+  | { type: 'started' }
+  | { type: 'start-failed'; error: PlainError }
+  | { type: 'log'; level: LogLevel; text: string }
+  | { type: 'role'; isLeader: boolean }
+  | { type: 'server'; status: ServerStatus }
+  | { type: 'fences'; requests: FenceView[] }
+  | { type: 'failed'; error: PlainError }
+  | { type: 'status'; id: number; text: string }
+  | { type: 'stopped'; error: PlainError | null };
+
+export function plainError(e: ScoutfsError): PlainError {
+  return { code: e.code, errno: e.errno, message: e.message };
+}

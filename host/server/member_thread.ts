@@ -1,0 +1,162 @@
+/**
+ * A mount's handle on its quorum member, which runs in a thread of its own so that a
+ * long commit of the server never delays a file operation, nor the reverse a heartbeat.
+ *
+ * `stop` leaves cleanly. `force` ends the thread where it is: nothing is sent or written
+ * any more, as after a crash, so the next leader fences this mount. A thread that ends
+ * by itself has failed and is reported once.
+ */
+import type { Thread } from '../env/thread.js';
+import { startThread } from '../env/thread.js';
+import type { Log } from '../observe/log.js';
+import { ScoutfsError } from '../observe/errors.js';
+import type { FenceView } from './fence.js';
+import type {
+  FromMember, MemberConfig, MemberOptions, PlainError, ToMember,
+} from './member_protocol.js';
+import type { ServerStatus } from './quorum_agent.js';
+
+/** Whom the member tells what happens. */
+export interface MemberEvents {
+  role?(isLeader: boolean): void;
+  server?(status: ServerStatus): void;
+  /** The fence requests of our server have changed; empty without one. */
+  fences?(requests: FenceView[]): void;
+  /** The member takes part in nothing any more; the mount goes on as a plain client. */
+  failed?(error: ScoutfsError): void;
+}
+
+function revived(e: PlainError): ScoutfsError {
+  return new ScoutfsError(e.code, e.errno, { message: e.message });
+}
+
+export class MemberHandle {
+  isLeader = false;
+  serverStatus: ServerStatus = 'down';
+  fences: FenceView[] = [];
+  private nextId = 1;
+  private readonly statusWaits = new Map<number, (text: string) => void>();
+  private started: { resolve: () => void; reject: (e: ScoutfsError) => void } | null = null;
+  private ended = false;
+  private stopError: ScoutfsError | null = null;
+  private readonly gone: Promise<void>;
+
+  private constructor(private readonly thread: Thread<ToMember, FromMember>,
+    private readonly log: Log, private readonly events: MemberEvents) {
+    thread.onMessage((m) => { this.received(m); });
+    this.gone = new Promise((resolve) => {
+      thread.onEnd((error) => {
+        this.threadEnded(error);
+        resolve();
+      });
+    });
+  }
+
+  /** Starts a member. @throws (rejects) the one-line reason, e.g. EADDRINUSE */
+  static async start(config: MemberConfig, log: Log, events: MemberEvents = {}):
+  Promise<MemberHandle> {
+    const thread = startThread<ToMember, FromMember>(new URL('./worker.js', import.meta.url),
+      config);
+    const handle = new MemberHandle(thread, log, events);
+    await new Promise<void>((resolve, reject) => { handle.started = { resolve, reject }; });
+    return handle;
+  }
+
+  /** The status file (quorum.md 8); the last known lines once the member is gone. */
+  status(): Promise<string> {
+    if (this.ended) return Promise.resolve('role 0 (follower)\n');
+    const id = this.nextId++;
+    return new Promise((resolve) => {
+      this.statusWaits.set(id, resolve);
+      this.thread.post({ type: 'status', id });
+    });
+  }
+
+  setOption(name: keyof MemberOptions, value: number): void {
+    this.post({ type: 'option', name, value });
+  }
+
+  /** The administrator's agent has cut this mount off, or could not. */
+  setFenced(rid: bigint): void {
+    this.post({ type: 'fenced', rid });
+  }
+
+  setFenceError(rid: bigint): void {
+    this.post({ type: 'fence-error', rid });
+  }
+
+  /** Stops our server, resigns, leaves. @throws EIO when the end could not be recorded */
+  async stop(): Promise<void> {
+    this.post({ type: 'stop' });
+    await this.gone;
+    if (this.stopError !== null) throw this.stopError;
+  }
+
+  /** Ends it where it is. */
+  async force(): Promise<void> {
+    this.ended = true;
+    await this.thread.terminate();
+  }
+
+  private post(message: ToMember): void {
+    if (!this.ended) this.thread.post(message);
+  }
+
+  private received(m: FromMember): void {
+    switch (m.type) {
+      case 'started':
+        this.started?.resolve();
+        this.started = null;
+        break;
+      case 'start-failed':
+        this.ended = true;
+        this.started?.reject(revived(m.error));
+        this.started = null;
+        break;
+      case 'log':
+        this.log[m.level](m.text);
+        break;
+      case 'role':
+        this.isLeader = m.isLeader;
+        this.events.role?.(m.isLeader);
+        break;
+      case 'server':
+        this.serverStatus = m.status;
+        this.events.server?.(m.status);
+        break;
+      case 'fences':
+        this.fences = m.requests;
+        this.events.fences?.(m.requests);
+        break;
+      case 'failed':
+        this.events.failed?.(revived(m.error));
+        break;
+      case 'status':
+        this.statusWaits.get(m.id)?.(m.text);
+        this.statusWaits.delete(m.id);
+        break;
+      case 'stopped':
+        this.ended = true;
+        this.stopError = m.error === null ? null : revived(m.error);
+        break;
+    }
+  }
+
+  private threadEnded(error: Error | null): void {
+    const unexpected = !this.ended;
+    this.ended = true;
+    this.isLeader = false;
+    this.serverStatus = 'down';
+    for (const resolve of this.statusWaits.values()) resolve('role 0 (follower)\n');
+    this.statusWaits.clear();
+    if (!unexpected) return;
+    const failure = new ScoutfsError('MEMBER_THREAD', 'EIO', {
+      message: `the quorum member's thread ended: ${error?.message ?? 'for no known reason'}`,
+      cause: error,
+    });
+    this.log.error(failure.message);
+    if (this.started !== null) this.started.reject(failure);
+    else this.events.failed?.(failure);
+    this.started = null;
+  }
+}
