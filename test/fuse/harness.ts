@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { abortFuse } from '../../host/env/fuse-mount.js';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 
@@ -51,6 +52,7 @@ export class Daemon {
   ended: string | null = null;
   private nextId = 1;
   private readonly pending = new Map<number, (a: Answer) => void>();
+  private connection: number | null = null;
   private constructor(readonly dir: string, readonly child: ChildProcess) {}
 
   /** Starts the child without mounting. */
@@ -68,6 +70,13 @@ export class Daemon {
       });
     });
     return daemon;
+  }
+
+  async mount(opts: MountOptions): Promise<void> {
+    const { plain = false, guarded = false } = opts;
+    const { connection } = await this.call('mount', { dir: this.dir, plain, on: guarded }) as
+      { connection: number };
+    this.connection = connection;
   }
 
   call(cmd: string, args: Record<string, unknown> = {}): Promise<unknown> {
@@ -89,6 +98,8 @@ export class Daemon {
   /** Unmounts and ends the child; does nothing that can hang. */
   async stop(): Promise<void> {
     spawnSync('umount', ['-i', '-l', this.dir], { stdio: 'ignore' });
+    // frees a daemon that hangs in a notification, which no signal does
+    if (this.connection !== null && this.ended === null) await abortFuse(this.connection);
     this.child.kill('SIGKILL');
     if (this.child.exitCode === null && this.child.signalCode === null) {
       await new Promise((done) => { this.child.once('exit', done); });
@@ -107,7 +118,7 @@ export interface MountOptions {
 export async function mountMemfs(opts: MountOptions = {}): Promise<Daemon> {
   const dir = fs.mkdtempSync(join(tmpdir(), 'scoutfs-fuse-'));
   const daemon = await Daemon.spawn(dir);
-  await daemon.call('mount', { dir, plain: opts.plain === true, on: opts.guarded === true });
+  await daemon.mount(opts);
   return daemon;
 }
 

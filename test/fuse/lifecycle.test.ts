@@ -46,7 +46,7 @@ t.test('a dead daemon\'s mount is cleared away', { skip: missing ?? false }, asy
   t.ok(gone.includes(later), 'later calls fail');
   const next = await Daemon.spawn(daemon.dir);
   t.teardown(() => next.stop());
-  await next.call('mount', { dir: daemon.dir });
+  await next.mount({});
   t.same(fs.readdirSync(daemon.dir), [], 'mounted afresh');
   const mounts = fs.readFileSync('/proc/mounts', 'utf8').split('\n')
     .filter((l) => l.includes(` ${daemon.dir} `));
