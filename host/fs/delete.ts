@@ -1,5 +1,5 @@
 /**
- * The end of inodes: deletion when the last user has gone, and the orphan scan.
+ * The end of inodes: deletion when the last user has gone.
  *
  * An inode without links has an orphan item until it is deleted. It may be
  * deleted by whoever holds I(ino) W and knows that no mount uses it: the open map
@@ -10,8 +10,8 @@
  * still there and the next attempt, here or elsewhere, starts over.
  *
  * Attempts come from two places: this mount's own unlinks, when the kernel lets
- * go of the inode; and a periodic scan of the committed orphan items for what
- * others left behind. Source: inode.md 7, recovery.md 6, xattr.md 5.
+ * go of the inode; and the scan of committed orphan items (`orphan_scan.ts`) for
+ * what others left behind. Source: inode.md 7, recovery.md 6, xattr.md 5.
  */
 import {
   FS_ZONE, INODE_TYPE, LOCK_INODE_GROUP_NR, MAX_VAL_SIZE, SYMLINK_MAX_SIZE, SYMLINK_TYPE, Xattr,
@@ -22,7 +22,6 @@ import { ABSENT } from '../core/items.js';
 import type { Op } from '../mount/op.js';
 import { MODE_WRITE, Wait } from '../mount/op.js';
 import { errnoError } from '../observe/errors.js';
-import type { OpenMap, RemoteOpen } from './context.js';
 import { repeat } from './context.js';
 import type { DataContext } from './data.js';
 import { BLOCK_MAX } from './ext.js';
@@ -166,62 +165,5 @@ export class Deletes {
     items.delete(lock, FS_ZONE, ino, INODE_TYPE, 0, 0, 0);
     op.addInodeCount(-1);
     return 'deleted';
-  }
-}
-
-/** What a scan needs from the mount. */
-export interface OrphanSource {
-  /**
-   * Inode numbers of the committed orphan items of the fs root from `from` on, ascending,
-   * at most some hundreds; empty at the end. A pass reads the roots once, at `from` 2.
-   */
-  readOrphans(from: number): Promise<number[]>;
-  /** The other mounts' open inodes of a group, asked now. */
-  askGroup(group: number): Promise<RemoteOpen>;
-}
-
-const SCAN_FIRST_INO = 2;
-
-/** One pass over the committed orphans. */
-export class OrphanScan {
-  /** Passes that found nothing left to delete. */
-  emptyPasses = 0;
-
-  constructor(
-    private readonly source: OrphanSource, private readonly openMap: OpenMap,
-    private readonly deletes: Deletes,
-  ) {}
-
-  /**
-   * @returns how many inodes were deleted
-   * @throws what reading orphans or open maps throws; failing deletions only skip the inode
-   */
-  async pass(stopped: () => boolean): Promise<number> {
-    let deleted = 0;
-    let left = 0;
-    let group = -1;
-    let remote: RemoteOpen | null = null;
-    for (let from = SCAN_FIRST_INO; !stopped();) {
-      const inos = await this.source.readOrphans(from);
-      for (const ino of inos) {
-        if (stopped()) return deleted;
-        left += 1;
-        if (this.openMap.isOpen(ino)) continue;
-        const itsGroup = Math.floor(ino / LOCK_INODE_GROUP_NR);
-        if (itsGroup !== group || remote === null) {
-          remote = await this.source.askGroup(itsGroup);
-          group = itsGroup;
-        }
-        if (remote.has(ino)) continue;
-        const result = await this.deletes.attempt(ino).catch(() => 'busy' as const);
-        if (result === 'deleted') deleted += 1;
-        if (result !== 'busy') left -= 1;
-      }
-      const last = inos.at(-1);
-      if (last === undefined) break;
-      from = last + 1;
-    }
-    if (left === 0 && deleted === 0) this.emptyPasses += 1;
-    return deleted;
   }
 }

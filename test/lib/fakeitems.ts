@@ -83,6 +83,8 @@ export class FakeItems implements Items {
   keys: string[] = [];
   readonly locks: LockRecord[] = [{ name: 'none', start: '', end: '', mode: 0 }];
   changing = false;
+  /** Ask nothing of the callers: for mounted tests, where operations share ticks. */
+  lenient = false;
   /** Item changes as readable lines, when set. */
   log: string[] | null = null;
   /** Chance that a first look waits. */
@@ -125,10 +127,11 @@ export class FakeItems implements Items {
       this.waited.add(from);
       throw new Wait(Promise.resolve());
     }
-    this.known.push([from, to]);
+    if (!this.lenient) this.known.push([from, to]);
   }
 
   private isKnown(from: string, to: string): boolean {
+    if (this.lenient) return true;
     let at = from;
     for (let progress = true; progress;) {
       progress = false;
@@ -276,7 +279,7 @@ export class FakeItems implements Items {
   }
 
   private mustChange(): void {
-    if (!this.changing) throw new Error('a change outside of the change part');
+    if (!this.changing && !this.lenient) throw new Error('a change outside of the change part');
   }
 
   private insert(lock: LockPtr, k: string, val: Uint8Array): void {
@@ -285,7 +288,7 @@ export class FakeItems implements Items {
     if (!this.isKnown(k, k)) throw new Error(`created without a look: ${k}`);
     if (this.store.has(k)) throw errnoError('EEXIST', k);
     this.put(k, val);
-    this.known.push([k, k]);
+    if (!this.lenient) this.known.push([k, k]);
   }
 
   private put(k: string, val: Uint8Array): void {

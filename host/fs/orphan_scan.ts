@@ -1,0 +1,101 @@
+/**
+ * The scan for orphans: inodes without links that no mount deleted.
+ *
+ * Every mount looks at the committed orphan items from time to time, at the file
+ * system root only: items get there when log trees are merged, so the short-lived
+ * orphans of a busy cluster never show up. It works on item keys and open maps,
+ * without locks; only `Deletes.attempt` takes some, and decides again under them.
+ *
+ * The delay is drawn anew for each pass, between 80 % and 120 % of the option, so
+ * that mounts do not scan in step. Source: inode.md 7, recovery.md 6.
+ */
+import { LOCK_INODE_GROUP_NR } from '../core/constants.js';
+import type { Clock, TimerHandle } from '../env/clock.js';
+import type { Random } from '../env/random.js';
+import type { OpenMap, RemoteOpen } from './context.js';
+import type { Deletes } from './delete.js';
+
+/** What a scan needs from the mount. */
+export interface OrphanSource {
+  /**
+   * Inode numbers of the committed orphan items of the fs root from `from` on, ascending,
+   * at most some hundreds; empty at the end. A pass reads the roots once, at `from` 2.
+   */
+  readOrphans(from: number): Promise<number[]>;
+  /** The other mounts' open inodes of a group, asked now. */
+  askGroup(group: number): Promise<RemoteOpen>;
+}
+
+const SCAN_FIRST_INO = 2;
+const DELAY_PERCENT_MIN = 80;
+const DELAY_PERCENT_RANGE = 40;
+
+/** The periodic scan for inodes that others left without links. */
+export class OrphanScan {
+  /** Passes that found nothing left to delete. */
+  emptyPasses = 0;
+
+  private timer: TimerHandle | null = null;
+  private stopping = false;
+  private running: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly source: OrphanSource, private readonly openMap: OpenMap,
+    private readonly deletes: Deletes,
+  ) {}
+
+  /**
+   * Scans again and again. @param delayMs the option as it is now
+   * @param failed a pass ended early; the next one starts over
+   */
+  start(clock: Clock, random: Random, delayMs: () => number, failed: (e: unknown) => void): void {
+    const again = (): void => {
+      if (this.stopping) return;
+      const percent = DELAY_PERCENT_MIN + random.below(DELAY_PERCENT_RANGE + 1);
+      this.timer = clock.after(Math.max(1, delayMs() * percent / 100), () => {
+        this.running = this.pass(() => this.stopping).then(() => undefined, failed).then(again);
+      });
+    };
+    again();
+  }
+
+  /** No pass starts any more; resolves when a running one has ended. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.timer?.cancel();
+    await this.running;
+  }
+
+  /**
+   * @returns how many inodes were deleted
+   * @throws what reading orphans or open maps throws; failing deletions only skip the inode
+   */
+  async pass(stopped: () => boolean): Promise<number> {
+    let deleted = 0;
+    let left = 0;
+    let group = -1;
+    let remote: RemoteOpen | null = null;
+    for (let from = SCAN_FIRST_INO; !stopped();) {
+      const inos = await this.source.readOrphans(from);
+      for (const ino of inos) {
+        if (stopped()) return deleted;
+        left += 1;
+        if (this.openMap.isOpen(ino)) continue;
+        const itsGroup = Math.floor(ino / LOCK_INODE_GROUP_NR);
+        if (itsGroup !== group || remote === null) {
+          remote = await this.source.askGroup(itsGroup);
+          group = itsGroup;
+        }
+        if (remote.has(ino)) continue;
+        const result = await this.deletes.attempt(ino).catch(() => 'busy' as const);
+        if (result === 'deleted') deleted += 1;
+        if (result !== 'busy') left -= 1;
+      }
+      const last = inos.at(-1);
+      if (last === undefined) break;
+      from = last + 1;
+    }
+    if (left === 0 && deleted === 0) this.emptyPasses += 1;
+    return deleted;
+  }
+}
