@@ -1,8 +1,8 @@
 /**
  * Damage to free space, log trees, merges and srch files.
  */
-import { BLOCK_MAGIC_BTREE, BlockRef, LogMergeFreeing, LogMergeRequest, LogMergeStatus, SrchCompact, SrchFile }
-  from '../../host/core/format.js';
+import { BLOCK_MAGIC_BTREE, BlockRef, LogMergeFreeing, LogMergeRequest, LogMergeStatus,
+  SrchCompact, SrchFile } from '../../host/core/format.js';
 import type { AllocListHead, AllocRoot } from '../../host/core/format.js';
 import type { Case, Item, Victim } from '../lib/damage.js';
 import { ONES_KEY, encode, item, key, viewOf } from '../lib/damage.js';

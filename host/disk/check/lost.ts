@@ -13,41 +13,58 @@ import type { Block } from './blocks.js';
 import { refAt } from './blocks.js';
 import type { Context } from './context.js';
 import { ONES, compareKeys, zoneOf } from './keys.js';
+import type { FindingId } from './report.js';
 
 const HEADER_BYTES = 48;
 const REF_BYTES = 16;
+/** Block numbers named in a note. */
+const NAMED_MAX = 20;
+
+/** A loss that upstream is known for. */
+type Leak = 'merge' | 'srch';
+
+/**
+ * A volume with more blocks that are no known leak is damaged in its free space;
+ * what the rest of them hold does not matter any more and is not read.
+ */
+const UNKNOWN_MAX = 1000;
 
 /** Reports every block of the metadata device that has no place. */
 export function reportLost(ctx: Context): void {
-  const merge: number[] = [];
-  const srch: number[] = [];
+  const known: Record<Leak, number[]> = { merge: [], srch: [] };
+  const runs: { first: number; len: number }[] = [];
+  let unknown = 0;
   for (const blkno of ctx.meta.lost()) {
     ctx.summary.lostMetaBlocks++;
-    const kind = classify(ctx, blkno);
-    if (kind === 'merge') {
-      merge.push(blkno);
-    } else if (kind === 'srch') {
-      srch.push(blkno);
-    } else {
-      ctx.report.finding('CHK_META_LOST', `block ${blkno} is neither free nor in use`, { blkno });
+    const kind = unknown < UNKNOWN_MAX ? classify(ctx, blkno) : null;
+    if (kind !== null) {
+      known[kind].push(blkno);
+      continue;
     }
+    unknown++;
+    const run = runs[runs.length - 1];
+    if (run !== undefined && run.first + run.len === blkno) run.len++;
+    else runs.push({ first: blkno, len: 1 });
   }
-  const first = (l: number[]): string => l.slice(0, 20).join(', ') + (l.length > 20 ? ' ...' : '');
-  if (merge.length > 0) {
-    ctx.report.note('CHK_LOST_MERGE',
-      `${merge.length} blocks of merged log trees were never freed: ${first(merge)}`);
+  for (const { first, len } of runs) {
+    ctx.report.finding('CHK_META_LOST', len === 1 ? `block ${first} is neither free nor in use`
+      : `${len} blocks from ${first} on are neither free nor in use`, { blkno: first });
   }
-  if (srch.length > 0) {
-    ctx.report.note('CHK_LOST_SRCH',
-      `${srch.length} blocks of abandoned compactions were never freed: ${first(srch)}`);
-  }
+  noteLeak(ctx, 'CHK_LOST_MERGE', known.merge, 'merged log trees');
+  noteLeak(ctx, 'CHK_LOST_SRCH', known.srch, 'abandoned compactions');
 }
 
-function classify(ctx: Context, blkno: number): 'merge' | 'srch' | null {
+function noteLeak(ctx: Context, id: FindingId, blknos: number[], of: string): void {
+  if (blknos.length === 0) return;
+  const some = blknos.slice(0, NAMED_MAX).join(', ') + (blknos.length > NAMED_MAX ? ' ...' : '');
+  ctx.report.note(id, `${blknos.length} blocks of ${of} were never freed: ${some}`);
+}
+
+function classify(ctx: Context, blkno: number): Leak | null {
   const block = ctx.reader.readRaw(blkno, `lost block ${blkno}`);
   if (block === null) return null;
   const magic = block.view.getUint32(4, true);
-  let kind: 'merge' | 'srch' | null = null;
+  let kind: Leak | null = null;
   if (ctx.reader.isOurs(block)) {
     if (magic === BLOCK_MAGIC_SRCH_BLOCK || magic === BLOCK_MAGIC_SRCH_PARENT) kind = 'srch';
     else if (magic === BLOCK_MAGIC_BTREE && isMergedParent(ctx, block)) kind = 'merge';
