@@ -12,6 +12,7 @@
 import { constants as fsConstants, promises as fsp } from 'node:fs';
 import * as fs from 'node:fs';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import { strerrorNr } from '../observe/strerror.js';
 
 /** Alignment and unit of all device I/O, in bytes. */
 export const DEVICE_UNIT_BYTES = 4096;
@@ -225,7 +226,7 @@ export async function openDevice(path: string, opts: OpenDeviceOptions = {}): Pr
     const err = asScoutfsError(e);
     if (err.code === 'NOT_A_DEVICE') throw err;
     throw new ScoutfsError(err.code, err.errno, {
-      message: `failed to open '${path}': ${err.errno}`, cause: e,
+      message: `failed to open '${path}': ${strerrorNr(err.errno)}`, cause: e,
     });
   }
   const sizeBytes = stat.isBlockDevice() ? await blockDeviceSize(stat.rdev) : stat.size;

@@ -91,7 +91,8 @@ t.test('an effect outside host/env fails the lint', async (t) => {
 t.test('every source file opens with an essay', async (t) => {
   const files = sourceFiles(['host', 'assembly'], '.ts');
   t.ok(files.length > 0, 'there are source files');
-  const bare = files.filter((f) => !readFileSync(join(repoDir, f), 'utf8').startsWith('/**'));
+  const bare = files.filter((f) =>
+    !/^(#!.*\n)?\/\*\*\n/.test(readFileSync(join(repoDir, f), 'utf8')));
   t.same(bare, [], 'files without one');
 });
 
