@@ -1,0 +1,72 @@
+/**
+ * Answers mounts that want to leave.
+ *
+ * One worker looks at all waiting requests together (farewell.ts decides), reclaims every
+ * mount that may go, and only then answers, so that a mount that was told to go is gone
+ * from the volume. It runs when a request comes and when a client has reported its locks.
+ * Requests of a stopping server stay unanswered; the next one gets them again.
+ * Source: server.md 8.1, 8.2.
+ */
+import type { NetRequest } from '../net/peer.js';
+import { mayLeave } from './farewell.js';
+import type { MountedClients } from './mounted_clients.js';
+
+export interface FarewellDeps {
+  votesNeeded: number;
+  /** whether a client is still to report its locks */
+  recovering(rid: bigint): boolean;
+  reclaim(rid: bigint): Promise<void>;
+  /** a mount could not be let go */
+  failed(e: unknown): void;
+}
+
+export class FarewellWorker {
+  private waiting: { rid: bigint; request: NetRequest }[] = [];
+  private running: Promise<void> | null = null;
+  private again = false;
+  private stopping = false;
+
+  constructor(private readonly mounted: MountedClients, private readonly deps: FarewellDeps) {}
+
+  add(rid: bigint, request: NetRequest): void {
+    if (this.stopping) return;
+    this.waiting.push({ rid, request });
+    this.kick();
+  }
+
+  /** Looks at all waiting requests. */
+  kick(): void {
+    if (this.stopping || this.waiting.length === 0) return;
+    if (this.running !== null) {
+      this.again = true;
+      return;
+    }
+    this.running = this.work()
+      .catch((e: unknown) => { this.deps.failed(e); })
+      .finally(() => {
+        this.running = null;
+        if (this.again) {
+          this.again = false;
+          this.kick();
+        }
+      });
+  }
+
+  /** Takes no more; waits for the work at hand. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.waiting = [];
+    await this.running;
+  }
+
+  private async work(): Promise<void> {
+    const rids = [...new Set(this.waiting.map((w) => w.rid))];
+    const chosen = mayLeave(rids, await this.mounted.list(), this.deps.votesNeeded,
+      this.deps.recovering);
+    for (const rid of chosen) await this.deps.reclaim(rid);
+    const leaving = new Set(chosen);
+    const answer = this.waiting.filter((w) => leaving.has(w.rid));
+    this.waiting = this.waiting.filter((w) => !leaving.has(w.rid));
+    for (const { request } of answer) request.respond(null);
+  }
+}

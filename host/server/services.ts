@@ -1,0 +1,90 @@
+/**
+ * The lock service, the open map and recovery, connected to clients.
+ *
+ * These three only decide; here their decisions become messages and the clients'
+ * answers come back. A client that is not connected is left out silently: it is about to
+ * be fenced or has left. An answer that makes no sense throws, which breaks the socket it
+ * came on. A client joins the open map before its greeting counts as recovered, so that
+ * no map is gathered without it (recovery.md trap 17).
+ * Source: lock.md 6, recovery.md 2 and 5.
+ */
+import {
+  NET_CMD_LOCK, NET_CMD_LOCK_RECOVER, NET_CMD_OPEN_INO_MAP, OpenInoMap, OpenInoMapArgs,
+} from '../core/format.js';
+import { keyBytes } from '../core/keys.js';
+import type { NetServer } from '../net/net_server.js';
+import { LockGrant, LockPlain, LockRecover, decode, encode } from '../net/messages.js';
+import type { NetRequest, ResponseFn } from '../net/peer.js';
+import { asScoutfsError } from '../observe/errors.js';
+import type { ServerContext } from './context.js';
+import { LockServer } from './lock_server.js';
+import { OmapServer } from './omap.js';
+import { RECOV_GREETING, RECOV_LOCKS, type Recovery } from './recov.js';
+
+export class ClientServices {
+  readonly locks: LockServer<NetRequest>;
+  readonly omap: OmapServer<NetRequest>;
+
+  /** `lockRecovered` is called when a client has reported its locks. */
+  constructor(s: ServerContext, private readonly recovery: Recovery,
+    private readonly net: NetServer, lockRecovered: () => void) {
+    this.locks = new LockServer<NetRequest>({
+      grant: (_rid, request, lock) => { request.respond(null, encode(LockGrant, lock)); },
+      invalidate: (rid, lock) => {
+        this.ask(rid, NET_CMD_LOCK, encode(LockPlain, lock), (payload) => {
+          this.locks.invalidated(rid, decode(LockPlain, payload));
+        });
+      },
+      askRecover: (rid, key) => {
+        this.ask(rid, NET_CMD_LOCK_RECOVER, keyBytes(key), (payload) => {
+          this.locks.recoverResponse(rid, decode(LockRecover, payload));
+        });
+      },
+      nextSeq: () => s.commits.nextSeq(),
+      raiseSeq: (seq) => { s.commits.raiseSeq(seq); },
+      recovering: (rid) => recovery.pending(RECOV_LOCKS, rid),
+      recovered: (rid) => {
+        recovery.finish(rid, RECOV_LOCKS);
+        lockRecovered();
+      },
+    });
+    this.omap = new OmapServer<NetRequest>({
+      respond: (_rid, request, map) => { request.respond(null, encode(OpenInoMap, map)); },
+      ask: (rid, args) => {
+        this.ask(rid, NET_CMD_OPEN_INO_MAP, encode(OpenInoMapArgs, args), (payload) => {
+          this.omap.response(rid, decode(OpenInoMap, payload));
+        });
+      },
+      greetingsOutstanding: () => recovery.pending(RECOV_GREETING),
+    });
+  }
+
+  /** A client's messages may flow. */
+  greeted(rid: bigint, firstContact: boolean): void {
+    if (firstContact) {
+      this.omap.add(rid);
+      this.locks.greeted(rid);
+    }
+    this.recovery.finish(rid, RECOV_GREETING);
+  }
+
+  /** Every client of the previous server has reported or was reclaimed. */
+  recoveryFinished(): void {
+    this.omap.recoveryFinished();
+    this.locks.recoveryFinished();
+  }
+
+  private ask(rid: bigint, cmd: number, payload: Uint8Array, answered: (payload: Uint8Array) => void):
+  void {
+    const done: ResponseFn = (errno, response) => {
+      if (errno === null) answered(response);
+      // The connection was given up: the client is reclaimed. Other errors nobody may answer.
+      else if (errno !== 'ENOTCONN') this.net.breakSocket(rid);
+    };
+    try {
+      this.net.send(rid, cmd, payload, done);
+    } catch (e) {
+      if (asScoutfsError(e).errno !== 'ENOTCONN') throw e;
+    }
+  }
+}
