@@ -7,7 +7,8 @@ import type { CoreOptions } from '../../host/core/core.js';
 import {
   AllocListHead, BLOCK_MAGIC_ALLOC_LIST, BtreeBlock, BtreeItem, Key,
 } from '../../host/core/format.js';
-import { Rec, TreeSpace } from '../../host/core/trees.js';
+import { TreeSpace } from '../../host/core/trees.js';
+import type { Rec } from '../../host/core/trees.js';
 import { crc32c } from '../../host/core/crc32c.js';
 import { randomFrom } from '../../host/env/random.js';
 import { MemDevice } from './memdev.js';
