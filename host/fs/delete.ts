@@ -167,3 +167,6 @@ export class Deletes {
     return 'deleted';
   }
 }
+
+export { OrphanScan } from './orphan_scan.js';
+export type { OrphanSource } from './orphan_scan.js';

@@ -6,12 +6,9 @@
  * orphans of a busy cluster never show up. It works on item keys and open maps,
  * without locks; only `Deletes.attempt` takes some, and decides again under them.
  *
- * The delay is drawn anew for each pass, between 80 % and 120 % of the option, so
- * that mounts do not scan in step. Source: inode.md 7, recovery.md 6.
+ * Source: inode.md 7, recovery.md 6.
  */
 import { LOCK_INODE_GROUP_NR } from '../core/constants.js';
-import type { Clock, TimerHandle } from '../env/clock.js';
-import type { Random } from '../env/random.js';
 import type { OpenMap, RemoteOpen } from './context.js';
 import type { Deletes } from './delete.js';
 
@@ -27,44 +24,16 @@ export interface OrphanSource {
 }
 
 const SCAN_FIRST_INO = 2;
-const DELAY_PERCENT_MIN = 80;
-const DELAY_PERCENT_RANGE = 40;
 
-/** The periodic scan for inodes that others left without links. */
+/** Finds inodes that others left without links; when it runs is the mount's affair. */
 export class OrphanScan {
   /** Passes that found nothing left to delete. */
   emptyPasses = 0;
-
-  private timer: TimerHandle | null = null;
-  private stopping = false;
-  private running: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly source: OrphanSource, private readonly openMap: OpenMap,
     private readonly deletes: Deletes,
   ) {}
-
-  /**
-   * Scans again and again. @param delayMs the option as it is now
-   * @param failed a pass ended early; the next one starts over
-   */
-  start(clock: Clock, random: Random, delayMs: () => number, failed: (e: unknown) => void): void {
-    const again = (): void => {
-      if (this.stopping) return;
-      const percent = DELAY_PERCENT_MIN + random.below(DELAY_PERCENT_RANGE + 1);
-      this.timer = clock.after(Math.max(1, delayMs() * percent / 100), () => {
-        this.running = this.pass(() => this.stopping).then(() => undefined, failed).then(again);
-      });
-    };
-    again();
-  }
-
-  /** No pass starts any more; resolves when a running one has ended. */
-  async stop(): Promise<void> {
-    this.stopping = true;
-    this.timer?.cancel();
-    await this.running;
-  }
 
   /**
    * @returns how many inodes were deleted
