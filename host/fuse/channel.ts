@@ -319,9 +319,12 @@ export class Channel {
     const err = asScoutfsError(e);
     const known = e instanceof ScoutfsError ? e.code !== 'ASSERT'
       : (e as NodeJS.ErrnoException | null)?.code === err.errno;
+    const what = `${OP_NAMES[r.opcode] ?? r.opcode} of inode ${r.nodeid}`;
     if (!known) {
       this.counters.unexpected++;
-      this.hooks.log(`${OP_NAMES[r.opcode] ?? r.opcode} of inode ${r.nodeid} failed unexpectedly`, e);
+      this.hooks.log(`${what} failed unexpectedly`, e);
+    } else if (err.errno === 'EIO') {
+      this.hooks.log(`${what} failed: ${err.message}`);
     }
     this.counters.errors++;
     if (!r.replied) this.replyError(r, err.errnoNr);

@@ -6,7 +6,7 @@
  * What it tells the kernel to cache it writes down in the node (`nodes.ts`) in the
  * same tick, which is what a later drain goes by:
  *
- *   attributes with a timeout   node.attrGiven
+ *   attributes with a timeout   node.attrGiven (ACLs count as attributes)
  *   names with a timeout        directory's node.entriesEpoch
  *   page cache fills            node.pagesMaybe
  *   references, handles         node.lookups, handles, rdwrHandles
@@ -32,6 +32,8 @@ const LONG_SEC = 1e9;
 const NAME_MAX_BYTES = 255;
 const SYMLINK_MAX_BYTES = 4095;
 const XATTR_NAME_MAX_BYTES = 255;
+/** What the names of both POSIX ACLs begin with. */
+const ACL_NAMES = new TextEncoder().encode('system.posix_acl_');
 
 type Done = Promise<void> | undefined;
 type Handler = (r: Request) => Done;
@@ -139,8 +141,7 @@ export class Dispatcher {
       return undefined;
     });
     this.on(OP.SETXATTR, (r) => this.setxattr(r));
-    this.on(OP.GETXATTR, (r) => this.replySized(r, r.u32(0),
-      vfs.getxattr(op(r), r, r.nodeid, nameAt(r, 8, XATTR_NAME_MAX_BYTES))));
+    this.on(OP.GETXATTR, (r) => this.getxattr(r));
     this.on(OP.LISTXATTR, (r) => this.replySized(r, r.u32(0),
       vfs.listxattr(op(r), r, r.nodeid)));
     this.on(OP.REMOVEXATTR, (r) => {
@@ -312,6 +313,14 @@ export class Dispatcher {
     P.putAttrOut(this.channel.view, BODY, r.entry.attr, this.attrSec(r, r.nodeid));
     this.channel.reply(r, P.ATTR_OUT_BYTES);
     return undefined;
+  }
+
+  private getxattr(r: Request): Done {
+    const name = nameAt(r, 8, XATTR_NAME_MAX_BYTES);
+    const node = this.nodes.get(r.nodeid);
+    // the kernel keeps ACLs, and their absence, until attributes are invalidated
+    if (node !== undefined && startsWith(name, ACL_NAMES)) node.attrGiven = true;
+    return this.replySized(r, r.u32(0), this.vfs.getxattr(op(r), r, r.nodeid, name));
   }
 
   private setxattr(r: Request): Done {
@@ -493,6 +502,10 @@ function nameAt(r: Request, o: number, maxBytes = NAME_MAX_BYTES): Name {
   if (r.takeName(o) < 0) throw errnoError('EINVAL');
   limit(r.name, maxBytes);
   return r.name;
+}
+
+function startsWith(name: Name, prefix: Uint8Array): boolean {
+  return name.len >= prefix.length && prefix.every((b, i) => name.bytes[name.off + i] === b);
 }
 
 function isDots(name: Name): boolean {

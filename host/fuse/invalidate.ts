@@ -21,6 +21,7 @@
  *
  * Procedure, proof and measurements: fuse.md 5; duties: data.md 11, dir.md 11, inode.md 13.
  */
+import { ROOT_INO } from '../core/constants.js';
 import type { Clock } from '../env/clock.js';
 import type { FuseDevice } from '../env/fuse-device.js';
 import { poolThreads } from '../env/fuse-device.js';
@@ -181,7 +182,7 @@ export class Invalidator implements KernelDrain {
 
   prune(firstIno: number): void {
     const inos = this.nodes.inGroup(firstIno)
-      .filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== 1).map((n) => n.ino);
+      .filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== ROOT_INO).map((n) => n.ino);
     if (!this.canPrune || inos.length === 0) return;
     this.counters.pruned += inos.length;
     void this.notify(P.pruneMessage(inos));
