@@ -6,9 +6,12 @@ import type { CommandSpec } from './command.js';
 import { changeFormatVersionCommand } from './change-format-version.js';
 import { changeQuorumConfigCommand } from './change-quorum-config.js';
 import { checkCommand } from './check.js';
+import { demoCommand } from './demo.js';
 import { mkfsCommand } from './mkfs.js';
+import { mountCommand } from './mount.js';
 import { prepareEmptyDataDeviceCommand } from './prepare-empty-data-device.js';
 import { printCommand } from './print.js';
+import { umountCommand } from './umount.js';
 
 export const COMMANDS: readonly CommandSpec[] = [
   // Core admin
@@ -20,4 +23,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   printCommand,
   // User space
   checkCommand,
+  mountCommand,
+  umountCommand,
+  demoCommand,
 ];

@@ -94,6 +94,12 @@ export class TreeSpace extends TreeReader {
     this.ws = core.alloc(WSET_BYTES);
   }
 
+  /** Gives the space's own records back; after `finish` and `forget`. */
+  free(): void {
+    this.core.free(this.al, ALLOCATOR_BYTES);
+    this.core.free(this.ws, WSET_BYTES);
+  }
+
   /** Begins allocating from these two list heads (32 bytes each, copied). */
   begin(avail: Uint8Array, freed: Uint8Array): void {
     const a = new Rec(this.core, LIST_HEAD_BYTES, avail);

@@ -82,6 +82,7 @@ export class FileSystem implements VfsOps {
   private readonly space: Space;
   private readonly data: Data;
   private readonly unlinked = new Set<number>();
+  private readonly deleting = new Set<Promise<void>>();
   private readonly scratch = new InodeRec();
   private stats: { value: NetStatfs; atMs: number } | null = null;
 
@@ -285,9 +286,15 @@ export class FileSystem implements VfsOps {
   }
 
   private deleteLater(ino: number): void {
-    this.deletes.attempt(ino).catch((e: unknown) => {
+    const attempt = this.deletes.attempt(ino).then(() => undefined, (e: unknown) => {
       this.deps.failed(`deleting inode ${ino}`, e);
-    });
+    }).finally(() => { this.deleting.delete(attempt); });
+    this.deleting.add(attempt);
+  }
+
+  /** Resolves when no deletion begun so far is running any more. */
+  async deletionsDone(): Promise<void> {
+    while (this.deleting.size > 0) await Promise.all(this.deleting);
   }
 }
 

@@ -100,7 +100,7 @@ export class Quorum {
         message: `quorum slot ${d.slotNr} is not configured`,
       });
     }
-    const { term, liveServer } = await readStartState(d.device, d.slots, d.fsid);
+    const { term, liveServer } = await readStartState(d.device, d.slots, d.fsid, d.slotNr);
     const q = new Quorum(d, term, liveServer);
     q.socket = await d.net.bindUdp(own.at, (bytes) => { q.datagram(bytes); },
       (error) => { q.fail(error); });

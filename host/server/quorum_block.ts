@@ -153,16 +153,20 @@ export interface StartState {
   liveServer: boolean;
 }
 
-/** Reads all slots; blocks that cannot be read are skipped. */
-export async function readStartState(device: Device, slots: readonly Slot[], fsid: bigint):
-Promise<StartState> {
+/**
+ * Reads all slots; blocks that cannot be read are skipped. A leader that our own slot's
+ * block shows is a mount that died: a slot is used by one mount at a time, so nobody has
+ * to wait for its heartbeats.
+ */
+export async function readStartState(device: Device, slots: readonly Slot[], fsid: bigint,
+  ownSlot: number): Promise<StartState> {
   let term = 0;
   let liveServer = false;
   for (const s of slots) {
     const block = await readQuorumBlock(device, s.nr, fsid).catch(() => null);
     if (block === null) continue;
     for (const e of block.events) if (e.rid !== 0n && e.term > term) term = e.term;
-    if (isElected(block)) liveServer = true;
+    if (s.nr !== ownSlot && isElected(block)) liveServer = true;
   }
   return { term, liveServer };
 }

@@ -1,0 +1,113 @@
+/**
+ * Starting the daemon of a mount, and waiting for it.
+ *
+ * `startDaemon` runs the daemon as a process of its own session and returns when it
+ * serves or has failed. The daemon reports on file descriptor 3, one line of JSON:
+ * {"ready":true,"ident":"f.…"} or {"error":"…","errno":"…"}. If the parent is killed
+ * while it waits, the daemon notices the closed pipe and undoes everything.
+ */
+import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import type { ErrnoName } from '../observe/errors.js';
+import { ERRNO } from '../observe/errors.js';
+import type { MountInfo } from '../env/rundir.js';
+import { listMounts } from '../env/rundir.js';
+
+export interface DaemonConfig {
+  dataDevice: string;
+  dir: string;
+  /** comma separated mount options, metadev_path included */
+  options: string;
+  /** where the daemon logs; null: standard error */
+  logPath: string | null;
+  logLevel: string;
+}
+
+/** File descriptor on which the daemon reports. */
+export const REPORT_FD = 3;
+/** Threads for device I/O and kernel notifications: I/O depth plus concurrent invalidations. */
+const THREADPOOL_SIZE = 24;
+const EXIT_POLL_MS = 20;
+
+interface Report {
+  ready?: boolean;
+  ident?: string;
+  error?: string;
+  errno?: string;
+}
+
+/** @returns the mount's ident once it serves. @throws what the daemon failed with */
+export async function startDaemon(cfg: DaemonConfig): Promise<string> {
+  const main = fileURLToPath(new URL('./daemon_main.js', import.meta.url));
+  const log = cfg.logPath === null ? 'inherit' : fs.openSync(cfg.logPath, 'a');
+  const child = spawn(process.execPath, [main, JSON.stringify(cfg)], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log, 'pipe'],
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(THREADPOOL_SIZE) },
+  });
+  if (typeof log === 'number') fs.closeSync(log);
+  const stop = (): void => { child.kill('SIGTERM'); };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  try {
+    const report = await readReport(child);
+    if (report.ready === true) return report.ident ?? '';
+    const errno = report.errno !== undefined && report.errno in ERRNO
+      ? report.errno as ErrnoName : 'EIO';
+    throw new ScoutfsError(errno, errno, { message: report.error ?? 'the daemon failed' });
+  } finally {
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+    child.unref();
+  }
+}
+
+function readReport(child: ReturnType<typeof spawn>): Promise<Report> {
+  const pipe = child.stdio[REPORT_FD];
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const end = (): void => {
+      try {
+        resolve(JSON.parse(text) as Report);
+      } catch {
+        resolve({ error: 'the daemon ended before it could serve (see its log)', errno: 'EIO' });
+      }
+    };
+    if (pipe == null) {
+      reject(new Error('no report pipe'));
+      return;
+    }
+    pipe.on('data', (b: Buffer) => {
+      text += b.toString('utf8');
+      if (!text.includes('\n')) return;
+      if ('destroy' in pipe) pipe.destroy();
+      end();
+    });
+    pipe.on('end', end);
+    pipe.on('error', (e: Error) => { reject(asScoutfsError(e)); });
+    child.on('error', (e: Error) => { reject(asScoutfsError(e)); });
+  });
+}
+
+/** The live mount served at a directory, if there is one. */
+export function mountAt(dir: string): MountInfo | undefined {
+  return listMounts().find((m) => m.alive && m.mountPoint === dir);
+}
+
+/** Waits until the daemon of a mount has ended. @throws ETIMEDOUT after `timeoutMs` */
+export async function waitForExit(m: MountInfo, timeoutMs: number): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += EXIT_POLL_MS) {
+    const now = listMounts().find((x) => x.ident === m.ident);
+    if (now?.alive !== true) return;
+    if (waitedMs >= timeoutMs) {
+      throw new ScoutfsError('ETIMEDOUT', 'ETIMEDOUT', {
+        message: `${m.mountPoint}: the daemon (process ${m.pid}) has not ended after ${
+          Math.round(timeoutMs / 1000)} s`,
+      });
+    }
+    await new Promise((resolve) => { setTimeout(resolve, EXIT_POLL_MS); });
+  }
+}

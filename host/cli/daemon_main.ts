@@ -1,0 +1,56 @@
+/**
+ * The daemon of one mount: the process that `scoutfs mount` leaves behind.
+ *
+ * It assembles the mount, reports on descriptor 3, and then lives until the kernel
+ * says that the mount is gone. SIGTERM and SIGINT unmount; SIGUSR1 makes the next
+ * ending a forced one (no commit, no farewell).
+ */
+import * as fs from 'node:fs';
+import { realEnv } from '../env/env.js';
+import type { LogLevel } from '../observe/log.js';
+import { openLog } from '../observe/log.js';
+import { asScoutfsError } from '../observe/errors.js';
+import { Mount } from '../super.js';
+import type { DaemonConfig } from './daemon.js';
+import { REPORT_FD } from './daemon.js';
+
+function report(message: Record<string, unknown>): void {
+  try {
+    fs.writeSync(REPORT_FD, `${JSON.stringify(message)}\n`);
+    fs.closeSync(REPORT_FD);
+  } catch {
+    // nobody waits any more
+  }
+}
+
+async function main(): Promise<number> {
+  const cfg = JSON.parse(process.argv[2] ?? '{}') as DaemonConfig;
+  const log = openLog({ level: cfg.logLevel as LogLevel });
+  let mount: Mount | null = null;
+  const stop = (): void => {
+    if (mount === null) process.exit(1);
+    void mount.requestUnmount();
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  process.on('SIGUSR1', () => { mount?.force(); });
+  process.on('unhandledRejection', (e) => {
+    log.error(`unhandled: ${e instanceof Error ? e.stack ?? e.message : String(e)}`);
+  });
+  try {
+    mount = await Mount.start(realEnv, log, cfg.options, cfg.dataDevice, cfg.dir);
+  } catch (e) {
+    const err = asScoutfsError(e);
+    log.error(`mount failed: ${err.stack ?? err.message}`);
+    report({ error: err.message, errno: err.errno });
+    return 1;
+  }
+  report({ ready: true, ident: mount.ident });
+  await mount.ended;
+  return 0;
+}
+
+main().then((status) => { process.exit(status); }, (e: unknown) => {
+  report({ error: asScoutfsError(e).message, errno: asScoutfsError(e).errno });
+  process.exit(1);
+});

@@ -1,0 +1,57 @@
+/**
+ * `scoutfs umount`: unmounts, and returns when the daemon has committed, said farewell
+ * and ended. Plain umount(8) works too; it returns as soon as the kernel let go.
+ * With --force nothing is committed and the server fences the mount.
+ */
+import { realpathSync } from 'node:fs';
+import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { listMounts } from '../env/rundir.js';
+import { unmountFuse } from '../env/fuse-mount.js';
+import type { Args, CommandIo, CommandSpec } from './command.js';
+import { mountAt, waitForExit } from './daemon.js';
+
+const DEFAULT_TIMEOUT_SEC = 120;
+
+function pathOf(dir: string): string {
+  try {
+    return realpathSync(dir);
+  } catch (e) {
+    // a mount whose daemon died: its name is all there is
+    if (asScoutfsError(e).errno === 'ENOTCONN') return dir;
+    throw errnoError(asScoutfsError(e).errno, `${dir}: ${asScoutfsError(e).errno}`);
+  }
+}
+
+async function run(args: Args, io: CommandIo): Promise<number> {
+  const dir = pathOf(args.positional(0));
+  const m = mountAt(dir);
+  if (m === undefined) {
+    const dead = listMounts().find((x) => x.mountPoint === dir);
+    if (dead === undefined) throw errnoError('EINVAL', `${dir}: no volume is mounted here`);
+    await unmountFuse(dir, true);
+    io.out(`${dir}: the daemon was gone already; the next mount of the volume recovers`);
+    return 0;
+  }
+  if (args.flag('force')) process.kill(m.pid, 'SIGUSR1');
+  else await unmountFuse(dir, args.flag('lazy'));
+  const timeoutSec = Number(args.value('timeout') ?? DEFAULT_TIMEOUT_SEC);
+  await waitForExit(m, timeoutSec * 1000);
+  if (args.flag('force')) await unmountFuse(dir, true).catch(() => undefined);
+  io.result({ dir, ident: m.ident });
+  return 0;
+}
+
+export const umountCommand: CommandSpec = {
+  name: 'umount',
+  group: 'User space',
+  args: ['DIR'],
+  description: 'Unmount a volume and wait until everything is committed',
+  options: [
+    { short: 'l', long: 'lazy', description: 'Detach now, finish when nobody uses it' },
+    { short: 'f', long: 'force', description: 'Give up without a commit; unsynced data is lost' },
+    { short: 't', long: 'timeout', value: 'SECONDS', description: 'How long to wait (default 120)' },
+  ],
+  json: true,
+  usageStatus: 2,
+  run,
+};

@@ -1,0 +1,269 @@
+/**
+ * One mount's client side put together: core, items, locks, transaction, connection,
+ * file system, and the work that goes on in the background.
+ *
+ * The parts know each other only through what they are given here. `start` brings the
+ * mount to the point where operations can run; `unmount` is the normal way down and
+ * needs the server; `destroy` only puts things away.
+ * Source: client.md 6, 7; super.md 4, 7.
+ */
+import { Core } from '../core/core.js';
+import { CoreItems } from '../core/item_face.js';
+import { ITEM_WINDOWS } from '../core/item_exports.js';
+import type { LockPtr } from '../core/items.js';
+import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
+import type { Env } from '../env/env.js';
+import { isAdmin } from '../env/caps.js';
+import { FileSystem } from '../fs/fs.js';
+import { OrphanScan } from '../fs/orphan_scan.js';
+import type { Call, KernelCaching } from '../fs/vfs.js';
+import { newAttr } from '../fuse/protocol.js';
+import type { FuseSession } from '../fuse/session.js';
+import { Client } from '../mount/client.js';
+import { MountLocks } from '../mount/core_locks.js';
+import { Forest } from '../mount/forest.js';
+import { InoPools } from '../mount/ino_pool.js';
+import { LockClient, LockKind, modeServes } from '../mount/lock.js';
+import { MountOp, MountOps } from '../mount/op_context.js';
+import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { Trans } from '../mount/trans.js';
+import type { Log, LogLevel } from '../observe/log.js';
+import { MemberHandle } from '../server/member_thread.js';
+import { assert, asScoutfsError } from '../observe/errors.js';
+import type { Volume } from '../super.js';
+import { BackgroundLoops } from './background.js';
+import { DataSpace } from './data_space.js';
+import { findServer, isMounted } from './lookup.js';
+import { MountOpenMap } from './open_map.js';
+
+/** Share of the core's memory for block slots; items get most of the rest. */
+const SLOT_SHARE = 0.6;
+/** Share of the core's memory for items. */
+const ITEM_SHARE = 0.3;
+const MIB = 1024 * 1024;
+/** Memory of the server's own core. */
+const SERVER_MEMORY_BYTES = 192 * MIB;
+/** A lock taken away less than this ago is not worth kernel caching (fuse.md 5.1). */
+const CONTENDED_MS = 200;
+
+/** An operation of our own asks nothing of its caller. */
+const NO_CALL: Call = {
+  uid: 0, gid: 0, pid: 0, suppGid: -1,
+  lend: () => new Uint8Array(0),
+  keepData: () => () => undefined,
+};
+
+export class MountClient {
+  readonly ops: MountOps;
+  readonly fs: FileSystem;
+  readonly caching: KernelCaching;
+  readonly locks: LockClient;
+  readonly trans: Trans;
+  readonly core: Core;
+  readonly forest: Forest;
+  readonly client: Client;
+  private readonly coreLocks: MountLocks;
+  private readonly openMap: MountOpenMap;
+  private readonly loops: BackgroundLoops;
+  private member: MemberHandle | null = null;
+  private session: FuseSession | null = null;
+  private unmounting = false;
+  private forced = false;
+
+  constructor(private readonly env: Env, private readonly log: Log, private readonly vol: Volume) {
+    const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
+    const memoryBytes = options.coreMemoryMb * MIB;
+    this.core = new Core(env.random, { memoryBytes, slotShare: SLOT_SHARE });
+    this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
+    assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
+    this.client = new Client({
+      clock: env.clock, net: env.net, log,
+      identity: {
+        fsid: sb.hdr.fsid, fmtVers: sb.fmtVers, rid: vol.rid, quorum: options.quorumSlotNr !== null,
+      },
+      silenceTimeoutMs: options.tcpKeepaliveTimeoutMs,
+      findServer: () => findServer(metaDevice, dataDevice, sb.fmtVers),
+      isMounted: () => isMounted(env, vol),
+      handlers: {
+        grant: (lock) => { this.locks.grant(lock); },
+        invalidate: (lock, answer) => { this.locks.invalidate(lock, answer); },
+        recoverLocks: (key) => this.locks.recover(key),
+        openInoMap: (args) => this.openMap.answer(args),
+        syncLogTrees: () => { this.syncLogTrees(); },
+      },
+    });
+    this.trans = new Trans({
+      core: this.core, client: this.client, metaDevice, dataDevice, clock: env.clock, log,
+      dataBlocks: sb.totalDataBlocks,
+    });
+    this.coreLocks = new MountLocks(this.core);
+    this.locks = new LockClient({
+      clock: env.clock, core: this.coreLocks,
+      send: (lock) => { this.client.lock(lock); },
+      transSeq: () => this.trans.seq,
+      commit: () => this.trans.commit(),
+      drain: async (lock, from, to) => {
+        await this.session?.drain.drain(lock.firstIno, from, to);
+        this.fs.lockLost(lock.firstIno, LOCK_INODE_GROUP_NR);
+      },
+      dropQuotaRules: () => { /* no rules are cached */ },
+      idleCount: () => options.lockIdleCount,
+      failed: (e) => { log.warn(`giving a lock up: ${e.message}`); },
+    });
+    this.forest = new Forest({
+      core: this.core, getRoots: () => this.client.getRoots(),
+      grantNr: () => this.locks.grantNr,
+      grantNrOf: (ptr) => this.locks.grantNrOf(ptr),
+    });
+    this.openMap = new MountOpenMap(this.client, this.locks);
+    const inos = new InoPools(async (count) => {
+      const { ino, nr } = await this.client.allocInodes(count);
+      return { first: ino, nr };
+    }, () => options.inoAllocPerLock);
+    this.ops = new MountOps(() => new MountOp(this.locks, this.trans, inos));
+    this.caching = { mayCache: (ino) => this.mayCache(ino) };
+    this.fs = this.makeFs();
+    this.loops = new BackgroundLoops({
+      env, log, client: this.client, vol,
+      scan: new OrphanScan(this.openMap.source(this.core), this.openMap, this.fs.deletes),
+      orphanDelayMs: () => options.orphanScanDelayMs,
+    });
+  }
+
+  /** Brings the mount up to its first transaction. @throws what failed */
+  async start(): Promise<void> {
+    const { vol } = this;
+    if (vol.options.quorumSlotNr !== null) {
+      this.member = await this.startMember(vol.options.quorumSlotNr);
+    }
+    this.client.start();
+    // the first operation that waits for a server
+    const lock = await this.locks.lock(LockKind.inode, ROOT_INO, MODE_READ);
+    this.locks.unlock(lock, MODE_READ);
+    await this.trans.start();
+    await this.runOp('the root inode', (op) => {
+      this.fs.getattr(op, NO_CALL, ROOT_INO, { attr: newAttr(), attrCacheable: false });
+    });
+    this.openMap.set(ROOT_INO);
+  }
+
+  /** The kernel's side, made after `start` and before requests are served. */
+  attach(session: FuseSession): void {
+    this.session = session;
+  }
+
+  startBackground(): void {
+    this.loops.start();
+  }
+
+  /** Runs an operation that no request asked for. */
+  async runOp<T>(what: string, fn: (op: MountOp) => T): Promise<T> {
+    const op = this.ops.begin(false);
+    try {
+      for (;;) {
+        try {
+          return fn(op);
+        } catch (e) {
+          if (!(e instanceof Wait)) throw e;
+          if (e.unlock) op.unlockAll();
+          await e.ready;
+        }
+      }
+    } catch (e) {
+      const err = asScoutfsError(e);
+      err.message = `${what}: ${err.message}`;
+      throw err;
+    } finally {
+      this.ops.end(op);
+    }
+  }
+
+  /** The normal way down: everything is committed and the server told. */
+  async unmount(): Promise<void> {
+    this.unmounting = true;
+    await this.loops.stopScan();
+    await this.trans.sync();
+    for (const ino of [...this.session?.inos() ?? []]) this.fs.evict(ino);
+    await this.fs.deletionsDone();
+    await this.loops.stop();
+    this.locks.shutdown();
+    await this.trans.stop();
+    await this.client.farewell();
+    await this.client.stop();
+    await this.member?.stop();
+  }
+
+  /** Nothing is written any more; the server is not told. */
+  force(): void {
+    this.forced = true;
+    this.trans.force();
+    this.coreLocks.force();
+    void this.loops.stopScan();
+    void this.client.force();
+    void this.member?.force();
+  }
+
+  async destroy(): Promise<void> {
+    await this.loops.stop();
+    await this.client.force();
+    await this.member?.stop();
+  }
+
+  private startMember(slotNr: number): Promise<MemberHandle> {
+    const { vol, log } = this;
+    return MemberHandle.start({
+      metaPath: vol.metaDevice.path, dataPath: vol.dataDevice.path, fsid: vol.metaSuper.hdr.fsid,
+      rid: vol.rid, slotNr, silenceTimeoutMs: vol.options.tcpKeepaliveTimeoutMs,
+      coreMemoryBytes: SERVER_MEMORY_BYTES, logLevel: logLevelOf(log),
+      heartbeatTimeoutMs: vol.options.quorumHeartbeatTimeoutMs,
+      logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
+    }, log, {
+      failed: (e) => { log.error(`quorum: ${e.message}`); },
+    });
+  }
+
+  private makeFs(): FileSystem {
+    const { vol, env, log } = this;
+    const items = new CoreItems(this.core, (lock, keyPtr) => this.missing(lock, keyPtr));
+    return new FileSystem({
+      items, ops: this.ops, openMap: this.openMap,
+      dataAlloc: new DataSpace(this.trans), dataDevice: vol.dataDevice,
+      transData: { addWrite: (p) => { this.trans.addDataWrite(p); } },
+      clock: env.clock,
+      formatVersion: Math.min(vol.metaSuper.fmtVers, FORMAT_VERSION_MAX),
+      prealloc: {
+        preallocBlocks: vol.options.dataPreallocBlocks,
+        contigOnly: vol.options.dataPreallocContigOnly === 1,
+      },
+      statfs: () => this.client.statfs(),
+      sync: () => this.trans.sync(),
+      requestCommit: () => this.trans.commit(),
+      isAdmin: (caller) => isAdmin(caller.pid),
+      failed: (what, e) => { log.warn(`${what}: ${asScoutfsError(e).message}`); },
+    });
+  }
+
+  /** A range that is not cached: it is read, and the operation runs again. */
+  private missing(lock: LockPtr, _keyPtr: number): never {
+    const key = this.core.copyOut(ITEM_WINDOWS.missing, 32);
+    throw new Wait(this.forest.read(lock, key));
+  }
+
+  private mayCache(ino: number): boolean {
+    const lock = this.locks.peek(LockKind.inode, ino);
+    return lock !== null && lock.invalidatingMode === null && lock.reductions.length === 0 &&
+      (modeServes(lock.mode, MODE_READ) || lock.mode === MODE_WRITE) &&
+      !this.locks.takenLately(LockKind.inode, ino, CONTENDED_MS);
+  }
+
+  /** The server wants our transaction; it does not wait for it. */
+  private syncLogTrees(): void {
+    if (this.unmounting || this.forced) return;
+    void this.trans.commit().catch(() => { /* retried inside; only a forced end gets here */ });
+  }
+}
+
+function logLevelOf(log: Log): LogLevel {
+  const levels: LogLevel[] = ['trace', 'debug', 'info', 'warn'];
+  return levels.find((l) => log.enabled(l)) ?? 'error';
+}
