@@ -27,6 +27,7 @@ import type { FsContext } from './context.js';
 import { repeat } from './context.js';
 import { WAIT_READ, WAIT_WRITE } from './data_waiters.js';
 import type { DataWaiters } from './data_waiters.js';
+import type { DataWriter, DeviceWrite } from './data_writer.js';
 import { BLOCK_BYTES, extEnd, newExt } from './ext.js';
 import type { Ext, Extents } from './ext.js';
 import type { DataGuard } from './guard.js';
@@ -34,11 +35,6 @@ import type { Inodes } from './inode.js';
 import { InodeRec } from './inode_item.js';
 import type { Space } from './space.js';
 import type { Call, ReadIn, WriteIn } from './vfs.js';
-
-/** The transaction's view of data: a commit is sent after these are done. */
-export interface TransData {
-  addWrite(io: Promise<void>): void;
-}
 
 /** What data operations work with, beside the context. */
 export interface DataContext {
@@ -51,7 +47,7 @@ export interface DataContext {
   readonly blocks: BlockCache;
   readonly buffers: Buffers;
   readonly device: Device;
-  readonly trans: TransData;
+  readonly writer: DataWriter;
   /** Commits the open transaction; resolves when the next one is open. */
   requestCommit(): Promise<void>;
 }
@@ -300,19 +296,23 @@ export class Data {
     if (imageBlocks > 0) {
       fillImage(image, wholeEnd, data, pos, first === wholeEnd ? head : null, tail, last);
     }
-    const ios: Promise<void>[] = [];
+    const writes: DeviceWrite[] = [];
     for (const p of pieces) {
       const to = p.block + p.lenBlocks;
       const split = Math.min(to, Math.max(p.block, wholeEnd));
       if (split > p.block) {
         const at = p.block * BLOCK_BYTES - pos;
-        ios.push(d.device.write(p.blkno * BLOCK_BYTES,
-          data.subarray(at, at + (split - p.block) * BLOCK_BYTES)));
+        writes.push({
+          offset: p.blkno * BLOCK_BYTES,
+          bytes: data.subarray(at, at + (split - p.block) * BLOCK_BYTES),
+        });
       }
       if (to > split) {
         const at = (split - wholeEnd) * BLOCK_BYTES;
-        ios.push(d.device.write((p.blkno + split - p.block) * BLOCK_BYTES,
-          image.subarray(at, at + (to - split) * BLOCK_BYTES)));
+        writes.push({
+          offset: (p.blkno + split - p.block) * BLOCK_BYTES,
+          bytes: image.subarray(at, at + (to - split) * BLOCK_BYTES),
+        });
       }
     }
     const lastPiece = pieces.at(-1);
@@ -320,12 +320,9 @@ export class Data {
       d.blocks.put(lastPiece.blkno + lastPiece.lenBlocks - 1, ino, inode.version,
         image.subarray((imageBlocks - 1) * BLOCK_BYTES));
     }
-    const io = Promise.all(ios).then(() => undefined).finally(() => {
+    return d.writer.send(ino, first, last, writes).finally(() => {
       if (imageBlocks > 0) d.buffers.give(image);
     });
-    d.guard.addWrite(ino, first, last, io);
-    d.trans.addWrite(io);
-    return io;
   }
 
   /** @throws EIO for a mapping outside the device, or mapped and offline but not for staging */

@@ -22,9 +22,11 @@ import { BlockCache, Buffers } from './block_cache.js';
 import type { DataAlloc, PreallocOptions } from './block_map.js';
 import { BlockMap } from './block_map.js';
 import type { FsContext, OpenMap } from './context.js';
-import type { DataContext, TransData } from './data.js';
+import type { DataContext } from './data.js';
 import { Data } from './data.js';
 import { DataWaiters } from './data_waiters.js';
+import type { TransData } from './data_writer.js';
+import { DataWriter } from './data_writer.js';
 import { Deletes } from './delete.js';
 import { Dirs, newSymlink } from './dir.js';
 import { Extents } from './ext.js';
@@ -97,11 +99,12 @@ export class FileSystem implements VfsOps {
     this.xattrs = new Xattrs(this.cx, this.inodes);
     const extents = new Extents(items);
     const buffers = new Buffers();
+    const guard = new DataGuard();
     const d: DataContext = {
-      cx: this.cx, inodes: this.inodes, extents, guard: new DataGuard(), waiters: this.waiters,
+      cx: this.cx, inodes: this.inodes, extents, guard, waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
       blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
-      trans: deps.transData, requestCommit: () => deps.requestCommit(),
+      writer: new DataWriter(dataDevice, guard, deps.transData, clock), requestCommit: () => deps.requestCommit(),
     };
     this.space = new Space(d);
     this.data = new Data(d, this.space);

@@ -40,13 +40,12 @@ export class DataGuard {
     return null;
   }
 
-  /** Registers a write of blocks `first .. last`; `io` may reject. */
+  /** Registers a write of blocks `first .. last`; `io` does not reject. */
   addWrite(ino: number, first: number, last: number, io: Promise<void>): void {
     const w: Write = { first, last, done: io };
     const set = this.writes.get(ino) ?? new Set();
     this.writes.set(ino, set.add(w));
-    // Those who wait are not those who write: a failure is the writer's to report.
-    w.done = io.catch(() => undefined).then(() => { drop(this.writes, ino, w); });
+    w.done = io.then(() => { drop(this.writes, ino, w); });
   }
 
   beginRead(ino: number): ReadToken {

@@ -141,14 +141,15 @@ export class Space {
 
   private sendTail(inode: InodeRec, tail: { blkno: number; block: number; keep: number;
     bytes: Uint8Array; }): void {
-    const { buffers, device, guard, trans, blocks } = this.d;
+    const { buffers, writer, blocks } = this.d;
     const buf = buffers.take(BLOCK_BYTES);
     buf.fill(0);
     buf.set(tail.bytes.subarray(0, tail.keep));
     blocks.put(tail.blkno, inode.ino, inode.version, buf);
-    const io = device.write(tail.blkno * BLOCK_BYTES, buf).finally(() => { buffers.give(buf); });
-    guard.addWrite(inode.ino, tail.block, tail.block, io);
-    trans.addWrite(io);
+    writer.send(inode.ino, tail.block, tail.block,
+      [{ offset: tail.blkno * BLOCK_BYTES, bytes: buf }])
+      .catch(() => { /* repeated until it succeeds; the commit waits for that */ })
+      .finally(() => { buffers.give(buf); });
   }
 
   /** Removes what a truncation left behind; nothing to do for other inodes. Never throws Wait. */

@@ -309,3 +309,29 @@ t.test('offline data', async (t) => {
   t.equal(f.m.fs.waiters.inodes().length, 0);
   t.strictSame(f.bad(), []);
 });
+
+t.test('a device that fails for a while', async (t) => {
+  const f = await File.make({ seed: 12 });
+  await f.write(0, Buffer.alloc(3 * BLOCK, 1));
+  f.m.device.failWrites = true;
+  t.equal(await errno(f.write(BLOCK, Buffer.alloc(2 * BLOCK + 10, 2))), 'EIO', 'the writer knows');
+  let committed = false;
+  const commit = f.m.commit().then(() => { committed = true; });
+  await f.m.clock.advance(10_000);
+  t.equal(committed, false, 'items that point at unwritten blocks are not committed');
+  f.m.device.failWrites = false;
+  await f.m.clock.advance(2000);
+  await commit;
+  t.equal((await f.read(0, 5 * BLOCK)).compare(Buffer.concat(
+    [Buffer.alloc(BLOCK, 1), Buffer.alloc(2 * BLOCK + 10, 2)])), 0, 'the data arrived');
+});
+
+t.test('a read that loses its blocks is done again', async (t) => {
+  const f = await File.make({ seed: 13 });
+  await f.write(0, Buffer.alloc(2 * BLOCK, 1));
+  const reading = f.read(0, 2 * BLOCK);
+  await f.setattr({ valid: SET_SIZE, size: 0 });
+  const got = await reading;
+  t.ok(got.length === 0 || got.every((b) => b === 1), 'never what a new owner put there');
+  t.strictSame(f.bad(), []);
+});

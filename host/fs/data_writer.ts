@@ -1,0 +1,64 @@
+/**
+ * Sending file data to the device.
+ *
+ * Whoever changed items in this tick hands the blocks over here. The writer gets
+ * the first attempt's result. The transaction gets a promise that resolves only
+ * when the data is on the device: items that point at new blocks must not be
+ * committed before, or the file would show what the device had there. A write
+ * that fails is therefore repeated, from a copy, until it succeeds or the mount is
+ * given up. Later accesses to these blocks wait for the same promise.
+ * Source: data.md 5, trans.md 5.
+ */
+import type { Clock } from '../env/clock.js';
+import type { Device } from '../env/device.js';
+import type { DataGuard } from './guard.js';
+
+/** The transaction's view of data: a commit is sent after these are done. */
+export interface TransData {
+  addWrite(io: Promise<void>): void;
+}
+
+/** Whole blocks for one place of the device. */
+export interface DeviceWrite {
+  offset: number;
+  bytes: Uint8Array;
+}
+
+/** Delay before a failed write is repeated. */
+const REWRITE_DELAY_MS = 2000;
+
+export class DataWriter {
+  constructor(
+    private readonly device: Device, private readonly guard: DataGuard,
+    private readonly trans: TransData, private readonly clock: Clock,
+  ) {}
+
+  /**
+   * Writes blocks `first .. last` of an inode; `bytes` stay untouched until the result is there.
+   * @throws EIO (as rejection) when the first attempt of any write failed
+   */
+  send(ino: number, first: number, last: number, writes: readonly DeviceWrite[]): Promise<void> {
+    const ios = writes.map((w) => this.device.write(w.offset, w.bytes));
+    const stable = Promise.all(ios.map((io, i) => io.catch(() => this.rewrite(writes[i]))))
+      .then(() => undefined);
+    this.guard.addWrite(ino, first, last, stable);
+    this.trans.addWrite(stable);
+    return Promise.allSettled(ios).then((results) => {
+      for (const r of results) if (r.status === 'rejected') throw r.reason;
+    });
+  }
+
+  private async rewrite(w: DeviceWrite | undefined): Promise<void> {
+    if (w === undefined) return;
+    const bytes = w.bytes.slice();
+    for (;;) {
+      await this.clock.sleep(REWRITE_DELAY_MS);
+      try {
+        await this.device.write(w.offset, bytes);
+        return;
+      } catch {
+        // the device is not back yet: the transaction has to wait for it
+      }
+    }
+  }
+}
