@@ -122,7 +122,7 @@ export class Commits {
   private stopping = false;
   private readonly queue: Waiter[] = [];
   private appliers: Waiter[] = [];
-  private idleWaiters: (() => void)[] = [];
+  private readonly idleWaiters: (() => void)[] = [];
   private readonly superBlock = newBlock('small');
 
   constructor(private readonly deps: CommitDeps, sb: SuperBlock) {

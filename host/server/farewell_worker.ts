@@ -62,7 +62,7 @@ export class FarewellWorker {
   private async work(): Promise<void> {
     const rids = [...new Set(this.waiting.map((w) => w.rid))];
     const chosen = mayLeave(rids, await this.mounted.list(), this.deps.votesNeeded,
-      this.deps.recovering);
+      (rid) => this.deps.recovering(rid));
     for (const rid of chosen) await this.deps.reclaim(rid);
     const leaving = new Set(chosen);
     const answer = this.waiting.filter((w) => leaving.has(w.rid));

@@ -229,7 +229,9 @@ export class LogMerges {
     const remain = (c.flags & LOG_MERGE_COMP_REMAIN) !== 0;
     const inside = compareKeys(c.remain, c.start) >= 0 && compareKeys(c.remain, c.end) <= 0;
     const total = this.commits.sup.totalMetaBlocks;
-    if (compareKeys(c.start, request.start) !== 0 || compareKeys(c.end, request.end) !== 0 ||
+    const subtree = request.flags % 2 === LOG_MERGE_REQUEST_SUBTREE;
+    if ((subtree && c.root.height !== request.root.height) ||
+        compareKeys(c.start, request.start) !== 0 || compareKeys(c.end, request.end) !== 0 ||
         (remain && !inside) || c.root.ref.blkno >= total ||
         c.metaAvail.ref.blkno >= total || c.metaFreed.ref.blkno >= total) {
       throw errnoError('EINVAL', `log merge completion ${c.seq} does not fit its request`);
@@ -351,8 +353,8 @@ export class LogMerges {
   }
 
   private async firstInput(seq: number): Promise<LogTrees | null> {
-    for await (const lt of this.inputs(seq)) return lt;
-    return null;
+    const first = await this.inputs(seq).next();
+    return first.done === true ? null : first.value;
   }
 
   /** Phase D for one input: readers find its items in the fs tree from now on. */

@@ -13,7 +13,7 @@
  * them again to the next server, which recognises what is done.
  * Source: server.md 1, 4, 8, 9; recovery.md 2, 3.4.
  */
-import { SuperBlock } from '../core/format.js';
+import type { SuperBlock } from '../core/format.js';
 import type { Core } from '../core/core.js';
 import type { Device } from '../env/device.js';
 import { readMetaSuper } from '../disk/super.js';
@@ -205,7 +205,10 @@ export class Server {
     const { core, metaDevice, dataDevice, env, log, counters, fsid, fmtVers, term } = this.deps;
     const net: NetServer = new NetServer(env.clock, { fsid, fmtVers, term }, {
       record: (rid, from, quorum) => mounted.record(rid, from, quorum),
-      greeted: ({ rid, firstContact }) => { services.greeted(rid, firstContact); },
+      greeted: ({ rid, firstContact }) => {
+        services.greeted(rid, firstContact);
+        if (firstContact) farewells.kick();
+      },
       request: (rid, request) => { requests.handle(rid, request); },
       lost: (rid, from) => { this.clientLost(rid, from.addr); },
       note: (message) => { log.info(`server: ${message}`); },
@@ -306,6 +309,8 @@ export class Server {
       this.running.net.forget(rid);
       fences.remove(rid);
       this.running.recovery.finish(rid, RECOV_GREETING | RECOV_LOCKS);
+      // Members that want to leave may have waited for this one.
+      this.running.farewells.kick();
     }
   }
 

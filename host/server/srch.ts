@@ -106,10 +106,9 @@ export class SrchCompactions {
 
   private async firstPending(): Promise<SrchCompact | null> {
     const [start, end] = typeRange(SRCH_PENDING_TYPE);
-    for await (const { val } of itemsBetween(this.commits.space, this.root, start, end)) {
-      return decode(SrchCompact, sized(val, SrchCompact.size, 'pending srch compaction'));
-    }
-    return null;
+    const first = await itemsBetween(this.commits.space, this.root, start, end).next();
+    return first.done === true ? null
+      : decode(SrchCompact, sized(first.value.val, SrchCompact.size, 'pending srch compaction'));
   }
 
   /** Four log files, else four sorted files of one size class; null when there are fewer. */

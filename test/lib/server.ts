@@ -5,9 +5,9 @@
 import { Core } from '../../host/core/core.js';
 import { KeyWindow } from '../../host/core/item_face.js';
 import { ITEM_WINDOWS } from '../../host/core/item_exports.js';
-import { FS_ZONE, INODE_TYPE, Key, LogTrees } from '../../host/core/format.js';
-import { inodeLockRange, keyBytes, makeKey } from '../../host/core/keys.js';
-import { TreeReader, TreeSpace } from '../../host/core/trees.js';
+import { BtreeRoot, FS_ZONE, INODE_TYPE, LogTrees, MOUNTED_CLIENT_ZONE, type Key } from '../../host/core/format.js';
+import { compareKeys, inodeLockRange, keyBytes, makeKey } from '../../host/core/keys.js';
+import { Rec, TreeReader, TreeSpace } from '../../host/core/trees.js';
 import { checkVolume, type FindingId } from '../../host/disk/check.js';
 import { mkfs } from '../../host/disk/mkfs.js';
 import { readSupers } from '../../host/disk/super.js';
@@ -15,7 +15,9 @@ import type { Clock } from '../../host/env/clock.js';
 import { realClock } from '../../host/env/clock.js';
 import { Counters } from '../../host/observe/counters.js';
 import { silentLog } from '../../host/observe/log.js';
-import { decode } from '../../host/net/messages.js';
+import { Client } from '../../host/mount/client.js';
+import { decode, encode, type Lock } from '../../host/net/messages.js';
+import { asScoutfsError } from '../../host/observe/errors.js';
 import { FenceRequests } from '../../host/server/fence.js';
 import { allLogTrees } from '../../host/server/log_trees_items.js';
 import { LogTreesRec } from '../../host/server/records.js';
@@ -192,6 +194,75 @@ export class FakeClient {
     await this.get(t);
     for (let i = 0; i < nr; i++) await this.item(from + i, new Uint8Array(valBytes).fill(i));
     await this.commit(t);
+  }
+}
+
+export interface TestMount {
+  client: Client;
+  /** what the server asked for, in order */
+  asked: string[];
+  grants: Lock[];
+  /** locks held, as reported in recovery */
+  held: Lock[];
+  openInos: bigint[];
+}
+
+/** A client over the server's network. Invalidations are answered at once. */
+export function connect(net: SimNet, v: Volume, rid: bigint, o: { quorum?: boolean; clock?: Clock;
+  at?: () => number } = {}): TestMount {
+  const asked: string[] = [];
+  const grants: Lock[] = [];
+  const held: Lock[] = [];
+  const openInos = Array.from({ length: 16 }, () => 0n);
+  const client = new Client({
+    clock: o.clock ?? realClock, net, log: silentLog, silenceTimeoutMs: 24_000,
+    identity: { fsid: v.fsid, fmtVers: 2, rid, quorum: o.quorum ?? false },
+    findServer: () => Promise.resolve({ addr: ADDR, port: 4000 + (o.at?.() ?? 0) }),
+    isMounted: () => isMounted(v, rid),
+    handlers: {
+      syncLogTrees: () => { asked.push('sync'); },
+      invalidate: (lock, answer) => {
+        asked.push(`invalidate ${lock.oldMode}->${lock.newMode}`);
+        answer(lock);
+      },
+      grant: (lock) => { grants.push(lock); },
+      recoverLocks: (from) => {
+        asked.push('recover');
+        return held.filter((l) => compareKeys(l.key, from) >= 0);
+      },
+      openInoMap: (args) => ({ args, bits: openInos }),
+    },
+  });
+  client.start();
+  return { client, asked, grants, held, openInos };
+}
+
+/** Whether the volume has a mounted client item for `rid`. */
+export async function isMounted(v: Volume, rid: bigint): Promise<boolean> {
+  const { meta: sb } = await readSupers(v.meta, v.data);
+  const core = new Core(seededRandom(3), { memoryBytes: 16 << 20 });
+  core.setVolume(v.meta, v.fsid, sb.totalMetaBlocks);
+  const root = new Rec(core, BtreeRoot.size, encode(BtreeRoot, sb.mountedClients));
+  const key = keyBytes(makeKey({ zone: MOUNTED_CLIENT_ZONE, first: rid }));
+  return await new TreeReader(core).lookup(root.ptr, key) !== null;
+}
+
+/** Waits until `fn` is true. */
+export async function until(fn: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if (await fn()) return;
+    await realClock.sleep(10);
+  }
+  throw new Error(`never happened: ${what}`);
+}
+
+/** The errno that a promise rejects with, null when it does not. */
+export async function errnoOf(p: Promise<unknown>): Promise<string | null> {
+  try {
+    await p;
+    return null;
+  } catch (e) {
+    return asScoutfsError(e).errno;
   }
 }
 
