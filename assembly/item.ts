@@ -28,8 +28,9 @@ import {
 } from './lock';
 import {
   F_DELETION, F_DELTA, F_PERSISTENT, F_WRITTEN, itemCap, itemFlags, itemSetDirty, itemSetSeq,
-  itemStoreVal, itemVal, itemValLen, pageAccount, pageCoverEmpty, PAGE_END, pageFind, pageInit,
-  pageInsert, pageItem, pageMakeRoom, pageNr, pageRemove, pageReserve, pageSearch, searchHit,
+  itemStoreVal, itemVal, itemValLen, pageAccount, pageCoverEmpty, PAGE_END, pageFind,
+  pageHasRoom, pageInit, pageInsert, pageItem, pageMakeRoom, pageNr, pageRemove, pageReserve,
+  pageSearch, searchHit,
 } from './page';
 import { KEY_A, KEY_B, KEY_FOUND, KEY_MISSING, VAL_WINDOW } from './window';
 
@@ -140,13 +141,16 @@ function seqFor(lock: usize, primary: usize): u64 {
 function put(key: usize, seq: u64, flags: u8, val: usize, valLen: i32): i32 {
   if (item == 0 || itemCap(item) < valLen) {
     const cap = (valLen + 7) & ~7;
-    const roomy = pageMakeRoom(page, key, cap);
-    if (roomy == 0) return -ENOMEM;
-    page = roomy;
-    // Whatever was there is replaced by a greater record; places are void after making room.
-    place = pageSearch(page, key);
-    if (searchHit) pageRemove(page, place);
-    item = pageInsert(page, key, cap);
+    if (!pageHasRoom(page, cap)) {
+      const roomy = pageMakeRoom(page, key, cap);
+      if (roomy == 0) return -ENOMEM;
+      // Places are void after making room.
+      page = roomy;
+      place = pageSearch(page, key);
+    }
+    // Whatever was there is replaced by a greater record.
+    if (item != 0) pageRemove(page, place);
+    item = pageInsert(page, place, key, cap);
   }
   itemStoreVal(item, val, valLen);
   itemSetSeq(item, seq);

@@ -8,7 +8,7 @@ import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 import {
   F_DIRTY, itemFlags, itemPages, pageAccount, pageAt, pageBefore, PAGE_BYTES, pageCount, pageCut,
   pageDrop, PAGE_END, pageEvict, pageItem, pageNr, pageNrDirty, pageRemove, pageSearch,
-  pageTrimFree,
+  pageSetStart, pageTrimFree,
 } from './page';
 import { KEY_A, KEY_B } from './window';
 
@@ -84,7 +84,7 @@ function trimHead(page: usize, start: usize): void {
   keyDec(edge);
   removeItems(page, page, edge);
   keyInc(edge);
-  keyCopy(page, edge);
+  pageSetStart(page, edge);
   pageAccount(page);
 }
 

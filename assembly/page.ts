@@ -18,9 +18,11 @@
  *  │ key  32│ seq 8│val_len2│flags 1│  1 │ cap 4│ value, room for cap bytes │
  *  ╘════════╧══════╧════════╧═══════╧════╧══════╧═══════════════════════════╛
  *
- * Pages are found through an array of their addresses in order of start keys,
- * and, quicker, through 64 shortcuts by inode and type: a shortcut counts only if
- * its page still covers the key, and all are dropped when any page is freed.
+ * Pages are found through an array of {start key 32, address 4, pad 4} in order of
+ * start keys (a copy of the keys, because pages are so aligned that their headers
+ * would fight for a few cache lines), and, quicker, through 64 shortcuts by inode and
+ * type: a shortcut counts only if its page still covers the key, and all are dropped
+ * when any page is freed.
  *
  * Clean pages are on a list in order of age; a page that was used since it was
  * last looked at gets another round. Pages with dirty items are never evicted.
@@ -44,6 +46,9 @@ import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 @inline const KEEP_FREE: i32 = 16;
 // @ts-ignore: decorator
 @inline const SHORTCUTS: i32 = 64;
+/** Bytes of an entry of the array of pages. */
+// @ts-ignore: decorator
+@inline const ENTRY_BYTES: usize = 40;
 /** Item memory that the transaction limits count as one unit (trans.md 3). */
 // @ts-ignore: decorator
 @inline const DIRTY_UNIT_BYTES: i32 = 4096;
@@ -133,7 +138,7 @@ export function pageInit(maxBytes: f64): bool {
   freeHead = lruHead = lruTail = 0;
   memory.fill(shortcuts, 0, SHORTCUTS << 2);
   if (maxPages < 16) return false;
-  pages = heapAlloc(maxPages << 2);
+  pages = heapAlloc(maxPages * <i32>ENTRY_BYTES);
   return pages != 0;
 }
 
@@ -142,7 +147,13 @@ export function pageInit(maxBytes: f64): bool {
 // @ts-ignore: decorator
 @inline
 export function pageAt(i: i32): usize {
-  return <usize>load<u32>(pages + (<usize>i << 2));
+  return <usize>load<u32>(entry(i), 32);
+}
+
+// @ts-ignore: decorator
+@inline
+function entry(i: i32): usize {
+  return pages + <usize>i * ENTRY_BYTES;
 }
 
 // @ts-ignore: decorator
@@ -346,10 +357,17 @@ export function pageBefore(key: usize): i32 {
   let lo = 0, hi = nrPages;
   while (lo < hi) {
     const mid = (lo + hi) >> 1;
-    if (keyCmp(pageAt(mid), key) <= 0) lo = mid + 1;
+    if (keyCmp(entry(mid), key) <= 0) lo = mid + 1;
     else hi = mid;
   }
   return lo - 1;
+}
+
+/** Moves a page's start to another key, which keeps it between its neighbours. */
+export function pageSetStart(page: usize, key: usize): void {
+  const i = pageIndex(page);
+  keyCopy(page, key);
+  keyCopy(entry(i), key);
 }
 
 function pageIndex(page: usize): i32 {
@@ -418,9 +436,10 @@ function pageNew(start: usize, end: usize, evict: bool): usize {
   const i = pageBefore(start) + 1;
   if (i > 0) check(keyCmp(pageAt(i - 1) + PAGE_END, start) < 0, C_PAGE_OVERLAP);
   if (i < nrPages) check(keyCmp(end, pageAt(i)) < 0, C_PAGE_OVERLAP);
-  const at = pages + (<usize>i << 2);
-  memory.copy(at + 4, at, <usize>(nrPages - i) << 2);
-  store<u32>(at, <u32>page);
+  const at = entry(i);
+  memory.copy(at + ENTRY_BYTES, at, <usize>(nrPages - i) * ENTRY_BYTES);
+  keyCopy(at, start);
+  store<u32>(at, <u32>page, 32);
   nrPages++;
   lruAdd(page);
   return page;
@@ -432,8 +451,8 @@ export function pageDrop(i: i32): void {
   dirtyUnits -= <i32>load<u32>(page, UNITS);
   dirtyItems -= pageNrDirty(page);
   lruRemove(page);
-  const at = pages + (<usize>i << 2);
-  memory.copy(at, at + 4, <usize>(nrPages - i - 1) << 2);
+  const at = entry(i);
+  memory.copy(at, at + ENTRY_BYTES, <usize>(nrPages - i - 1) * ENTRY_BYTES);
   nrPages--;
   pageRelease(page);
 }
@@ -470,8 +489,16 @@ export function pageCoverEmpty(key: usize, start: usize, end: usize): usize {
 
 // ---- items in a page ------------------------------------------------------------
 
-/** Place of the first item at or after the key; `searchHit` tells whether it has the key. */
+/**
+ * Place of the first item at or after the key; `searchHit` tells whether it has the key.
+ * In a page for one type of item of one inode only the last three fields can differ.
+ */
 export function pageSearch(page: usize, key: usize): i32 {
+  const end = page + PAGE_END;
+  if (load<u64>(page) == load<u64>(end) && load<u64>(key) == load<u64>(page) &&
+      load<u16>(page, 25) == load<u16>(end, 25) && load<u16>(key, 25) == load<u16>(page, 25)) {
+    return searchTail(page, key);
+  }
   let lo = 0, hi = pageNr(page);
   searchHit = false;
   while (lo < hi) {
@@ -488,6 +515,32 @@ export function pageSearch(page: usize, key: usize): i32 {
     }
   }
   return lo;
+}
+
+/**
+ * pageSearch where zone, first and type are those of all items. Without branches on the
+ * comparisons: they cannot be predicted, and a wrong guess costs more than the search step.
+ */
+function searchTail(page: usize, key: usize): i32 {
+  const second = load<u64>(key, 8), third = load<u64>(key, 16);
+  const fourth = <u32>load<u8>(key, 24);
+  let base = 0, nr = pageNr(page);
+  searchHit = false;
+  if (nr == 0) return 0;
+  // [base, base + nr) has the last item at or before the key, if there is one.
+  while (nr > 1) {
+    const half = nr >> 1;
+    const item = pageItem(page, base + half);
+    const a = load<u64>(item, 8), b = load<u64>(item, 16);
+    const f = <u32>load<u8>(item, 24);
+    const upTo = i32(a < second) | (i32(a == second) &
+      (i32(b < third) | (i32(b == third) & i32(f <= fourth))));
+    base = select<i32>(base + half, base, upTo != 0);
+    nr -= half;
+  }
+  const c = keyCmp(pageItem(page, base), key);
+  searchHit = c == 0;
+  return base + i32(c < 0);
 }
 
 /** Puts a record without value at place i; the room must be there. */
@@ -661,11 +714,16 @@ export function pageMakeRoom(page: usize, key: usize, cap: i32): usize {
   return page;
 }
 
-/** Inserts a record at the key's place; pageMakeRoom must have come before. */
-export function pageInsert(page: usize, key: usize, cap: i32): usize {
-  const i = pageSearch(page, key);
-  check(!searchHit, C_ITEM_COUNT);
-  return insertRecord(page, i, key, cap);
+/** Whether a record of `cap` value bytes fits as the page is now. */
+// @ts-ignore: decorator
+@inline
+export function pageHasRoom(page: usize, cap: i32): bool {
+  return freeRoom(page) >= <i32>VAL + cap + 2;
+}
+
+/** Inserts a record at the place that pageSearch gave for its key; there must be room. */
+export function pageInsert(page: usize, place: i32, key: usize, cap: i32): usize {
+  return insertRecord(page, place, key, cap);
 }
 
 /** Appends behind all items; used when a page is filled in order. @returns 0 if it does not fit */
@@ -685,6 +743,7 @@ export function pageVerify(): void {
   for (let p = 0; p < nrPages; p++) {
     const page = pageAt(p);
     check(keyCmp(page, page + PAGE_END) <= 0, C_PAGE_INVERTED);
+    check(keyCmp(page, entry(p)) == 0, C_PAGE_ORDER);
     if (p > 0) check(keyCmp(pageAt(p - 1) + PAGE_END, page) < 0, C_PAGE_ORDER);
     const nr = pageNr(page);
     let live: u32 = 0, nrDirty = 0, nrWritten = 0;

@@ -156,7 +156,8 @@ async function allInodes(v: Volume): Promise<Set<number>> {
     if (at === null || at.zone !== FS) return inos;
     const ino = Number(at.first);
     const lock = v.lock(ino);
-    if (await v.look(() => v.items.lookup(lock, FS, ino, INODE, 0, 0, 0)) !== ABSENT) inos.add(ino);
+    const len = await v.look(() => v.items.lookup(lock, FS, ino, INODE, 0, 0, 0));
+    if (len !== ABSENT) inos.add(ino);
     from = { zone: FS, first: at.first + 1n, type: 0, second: 0n, third: 0n, fourth: 0 };
   }
 }
@@ -165,7 +166,7 @@ async function totals(v: Volume): Promise<string[]> {
   const outBytes = 4096;
   const out = v.core.alloc(outBytes);
   const start: WideKey = { zone: 12, first: 0n, type: 0, second: 0n, third: 0n, fourth: 0 };
-  const end: WideKey = { zone: 12, first: ONES, type: 255, second: ONES, third: ONES, fourth: 255 };
+  const end = { zone: 12, first: ONES, type: 255, second: ONES, third: ONES, fourth: 255 };
   const bloom = new Rec(v.core, 32, wideBytes(start));
   const at = new Rec(v.core, 32, wideBytes(start));
   const mergeSeq = await v.mergeSeq();
