@@ -3,7 +3,7 @@
  * every kind of bad input: swapped, truncated, foreign, unformatted, busy, too
  * small, occupied.
  */
-import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { scoutfs } from '../lib/cli.js';
@@ -24,6 +24,13 @@ Promise<string> {
   const r = await scoutfs(dir, 'mkfs', '-A', '-Q', '0,127.0.0.1,5000', 'm', 'd', ...options);
   if (r.status !== 0) throw new Error(r.stderr);
   return dir;
+}
+
+/** Overwrites bytes of an image. */
+function poke(path: string, offset: number, bytes: Uint8Array): void {
+  const fd = openSync(path, 'r+');
+  writeSync(fd, bytes, 0, bytes.length, offset);
+  closeSync(fd);
 }
 
 /** Expects failure with this errno line. */
@@ -54,8 +61,7 @@ t.test('mkfs refuses', async (t) => {
   const slot = ['-Q', '0,127.0.0.1,5000'];
   failed(t, await scoutfs(dir, 'mkfs', ...slot, '-A', 'm', 'd'),
     /^m: appears to contain an existing ScoutFS superblock\n/, 'mkfs failed: Invalid argument (22)');
-  writeFileSync(join(dir, 'x'), Buffer.concat([Buffer.from('XFSB'), Buffer.alloc(4092)]));
-  truncateSync(join(dir, 'x'), 128 * MIB);
+  poke(imageFile(dir, 'x', 128 * MIB), 0, Buffer.from('XFSB'));
   failed(t, await scoutfs(dir, 'mkfs', ...slot, '-A', 'x', 'd'),
     /^x: appears to contain an XFS file system, use -f/, 'mkfs failed: Invalid argument (22)');
   failed(t, await scoutfs(dir, 'mkfs', ...slot, '-f', 'm', 'd'),
@@ -145,9 +151,7 @@ t.test('prepare-empty-data-device', async (t) => {
 
 t.test('busy', async (t) => {
   const dir = await volume(t, '-V1');
-  const bytes = readFileSync(join(dir, 'm'));
-  bytes.writeBigUInt64LE(5n, 69632 + 40);
-  writeFileSync(join(dir, 'm'), bytes);
+  poke(join(dir, 'm'), 69632 + 40, Uint8Array.of(5));
   failed(t, await scoutfs(dir, 'change-format-version', '-F', 'm', 'd'),
     /quorum slot 0 is in use: begin event: .* write_nr 5, end event: .* write_nr 0/,
     'change-format-version failed: Device or resource busy (16)');
@@ -162,9 +166,7 @@ t.test('check', async (t) => {
   t.match(await scoutfs(dir, 'check', 'd', 'm'), { status: 1, stdout: /CHK_SUPER_FLAGS: / });
   t.match(await scoutfs(dir, 'check', 'absent', 'd'), { status: 2, stderr: /failed to open/ });
   t.match(await scoutfs(dir, 'check', '--max-findings=0', 'm', 'd'), { status: 2 });
-  const bytes = readFileSync(join(dir, 'm'));
-  bytes.writeUInt8(1, 131072 + 60000);
-  writeFileSync(join(dir, 'm'), bytes);
+  poke(join(dir, 'm'), 131072 + 60000, Uint8Array.of(1));
   t.match(await scoutfs(dir, 'check', 'm', 'd'),
     { status: 1, stdout: /CHK_BLOCK_CRC: .*\n(.*\n)*The volume is damaged\.\n$/ });
 });
