@@ -4,7 +4,7 @@
  * `shared/fixtures` beside the checkout or beside its parent. They are not part
  * of the repository; a test that finds none says so in one line and is skipped.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -40,7 +40,11 @@ export function skipWithoutSpec(): false | string {
 
 /** For tap's `skip`: false when the upstream volumes are there, else the reason. */
 export function skipWithoutFixtures(): false | string {
-  return fixturesDir() === null ? 'no upstream volumes (SCOUTFS_FIXTURES)' : false;
+  if (fixturesDir() === null) return 'no upstream volumes (SCOUTFS_FIXTURES)';
+  for (const tool of ['zstd', 'tar']) {
+    if (spawnSync(tool, ['--version']).error !== undefined) return `no ${tool} to unpack volumes`;
+  }
+  return false;
 }
 
 /** Parsed `vectors/<name>`; call only when `specDir()` is not null. */
