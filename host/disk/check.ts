@@ -23,6 +23,7 @@ import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import { DataMap, MetaMap } from './check/accounting.js';
 import { checkAllocList, checkAllocRoot } from './check/alloc.js';
 import { BlockReader } from './check/blocks.js';
+import type { Block } from './check/blocks.js';
 import { BtreeBlockCheck } from './check/btree.js';
 import { emptySummary } from './check/context.js';
 import type { CheckReport, CheckSummary, Context } from './check/context.js';
@@ -30,10 +31,12 @@ import { checkFs } from './check/fs.js';
 import type { FsResult } from './check/fs.js';
 import { Ledger } from './check/ledger.js';
 import { checkClients, checkLogSpace, readLogTrees } from './check/logs.js';
+import type { LogTree } from './check/logs.js';
 import { reportLost } from './check/lost.js';
 import { MemoryBudget } from './check/memory.js';
 import { checkMergeBlocks, inputSeq, readMerge } from './check/merge.js';
 import { reportMismatches } from './check/mismatch.js';
+import { namePaths } from './check/paths.js';
 import { Reporter } from './check/report.js';
 import { checkSrch } from './check/srch.js';
 import { checkQuorumBlocks, checkSupers } from './check/super.js';
@@ -70,8 +73,11 @@ class Check {
   private readonly memory: MemoryBudget;
   private readonly summary = emptySummary();
   private quorumRids = new Set<bigint>();
-  private fs: FsResult = { liveInodes: 0, leaked: new Set() };
+  private fs: FsResult = { liveInodes: 0, leaked: new Set(), parents: new Map() };
   private logDelta = 0n;
+  private logs: LogTree[] = [];
+  private inputSeq = 0;
+  private readonly pool: Block[] = [];
 
   constructor(private readonly meta: Device, private readonly data: Device,
     private readonly opts: CheckOptions) {
@@ -90,31 +96,47 @@ class Check {
   private volume(sb: SuperBlock): void {
     this.quorumRids = checkQuorumBlocks(this.meta, sb, this.report);
     const ledger = new Ledger(this.memory);
-    const ctx = this.context(sb, this.report, ledger, this.summary);
+    const ctx = this.context(sb, this.report, ledger, this.summary,
+      MetaMap.make(sb.totalMetaBlocks, this.report, this.memory),
+      new DataMap(sb.totalDataBlocks, this.memory));
+    const baseBytes = this.memory.used;
     this.pass(ctx);
     ctx.reader.progress();
     this.finish(ctx);
+    // Further walks neither report nor claim anything.
+    let { meta } = ctx;
+    const quiet = (into: Ledger): Context => {
+      this.memory.resetTo(baseBytes);
+      const mute = new Reporter(0);
+      meta = meta.recycle(mute);
+      return this.context(sb, mute, into, emptySummary(), meta,
+        new DataMap(sb.totalDataBlocks, this.memory, true));
+    };
     const { leaked } = this.fs;
     if (ledger.uneven) {
       ledger.startCollecting();
-      this.pass(this.context(sb, new Reporter(0), ledger, emptySummary()));
+      this.pass(quiet(ledger));
     }
     reportMismatches(ctx, ledger, leaked);
+    if (ctx.gaps.length > 0) return;
+    this.part(ctx, 'paths', () => {
+      namePaths([...this.report.findings, ...this.report.notes],
+        () => quiet(new Ledger(this.memory)), this.logs, this.inputSeq, this.fs.parents);
+    });
   }
 
-  private context(sb: SuperBlock, report: Reporter, ledger: Ledger,
-    summary: CheckSummary): Context {
+  private context(sb: SuperBlock, report: Reporter, ledger: Ledger, summary: CheckSummary,
+    meta: MetaMap, data: DataMap): Context {
     const { memory } = this;
     const expectBlocks = Math.max(1, sb.totalMetaBlocks
       - sb.metaAlloc.reduce((n, a) => n + a.totalLen, 0)
       - [...sb.serverMetaAvail, ...sb.serverMetaFreed].reduce((n, h) => n + h.totalNr, 0));
+    const onProgress = report === this.report ? this.opts.onProgress : undefined;
     return {
-      sb, report, ledger, memory, summary, gaps: [], unreadBlocks: 0, unreadSrchBlocks: 0,
+      sb, report, ledger, memory, summary, meta, data, gaps: [], unreadBlocks: 0,
+      unreadSrchBlocks: 0, blockCheck: new BtreeBlockCheck(report),
       reader: new BlockReader(this.meta, sb.hdr.fsid, sb.totalMetaBlocks, report, memory,
-        expectBlocks, report === this.report ? this.opts.onProgress : undefined),
-      blockCheck: new BtreeBlockCheck(report),
-      meta: new MetaMap(sb.totalMetaBlocks, report, memory),
-      data: new DataMap(sb.totalDataBlocks, memory),
+        expectBlocks, onProgress, this.pool),
     };
   }
 
@@ -135,6 +157,8 @@ class Check {
         checkLogSpace(ctx, log, FIRST_LOG_ALLOC_ID + 2 * i);
       });
     });
+    this.logs = logs;
+    this.inputSeq = inputSeq(merge);
     this.logDelta = logs.reduce((n, { lt }) => n + lt.inodeCountDelta, 0n);
   }
 

@@ -39,6 +39,8 @@ export const SUPER_CASES: Case[] = [
     hurt: bytesInSuper((b) => { b.setUint32(92, 0xffffffff, true); }) },
   { id: 'CHK_SUPER_PAD', what: 'bytes behind the structure',
     hurt: bytesInSuper((b) => { b.setUint8(2000, 1); }) },
+  { id: 'CHK_SUPER_PAD', what: 'padding of a root',
+    hurt: bytesInSuper((b) => { b.setUint8(848 + 20, 1); }) },
   { id: 'CHK_SUPER_SEQ', what: 'a log tree has a later seq',
     hurt: (v) => { v.editLog(1, (lt) => { lt.finalizeSeq = v.sb().seq + 1; }); } },
   { id: 'CHK_SUPER_VOLOPT', what: 'unknown option',
@@ -167,6 +169,13 @@ export const BLOCK_CASES: Case[] = [
   { id: 'CHK_BTREE_MID_FREE', what: 'mid_free_len', hurt: inLeaf((b) => { add16(b, 38, 8); }) },
   { id: 'CHK_BTREE_VALUE', what: 'a value offset that is not aligned',
     hurt: (v) => { moveValue(v, 4); } },
+  { id: 'CHK_BTREE_VALUE', what: 'an empty value with a place', hurt: inLeaf((b) => {
+    for (let o = 48; ; o += 56) {
+      if (b.getUint16(o + 50, true) !== 0) continue;
+      b.setUint16(o + 48, 800, true);
+      return;
+    }
+  }) },
   { id: 'CHK_BTREE_OVERLAP', what: 'two items with one value',
     hurt: (v) => { moveValue(v, 0); } },
   { id: 'CHK_BTREE_PAD', what: 'padding of an item',

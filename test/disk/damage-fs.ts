@@ -67,6 +67,9 @@ const INODE_CASES: Case[] = [
     hurt: inodeBytes('file', (b) => { b.setUint8(96 + 12, 1); }) },
   { id: 'CHK_INODE_SEQ', what: 'data_seq from the future', also: ['CHK_INDEX_MISSING',
     'CHK_INDEX_STALE'], hurt: inode('file', (i) => { i.dataSeq += 1000; }) },
+  { id: 'CHK_INODE_SEQ', what: 'an item of the fs tree from the future', hurt: (v, r) => {
+    v.editItem({ zone: 16, first: BigInt(r.fifo), type: 4 }, (i) => ({ ...i, seq: 5000n }));
+  } },
   { id: 'CHK_INODE_SIZE', what: 'a fifo with a size', hurt: inode('fifo', (i) => { i.size = 1; }) },
   { id: 'CHK_INODE_NLINK', what: 'one link too many',
     hurt: inode('file', (i) => { i.nlink = 2; }) },

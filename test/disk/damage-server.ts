@@ -1,8 +1,8 @@
 /**
  * Damage to free space, log trees, merges and srch files.
  */
-import { BLOCK_MAGIC_BTREE, BlockRef, LogMergeFreeing, LogMergeRequest, LogMergeStatus,
-  SrchCompact, SrchFile } from '../../host/core/format.js';
+import { BLOCK_MAGIC_BTREE, BlockRef, LogMergeComplete, LogMergeFreeing, LogMergeRequest,
+  LogMergeStatus, SrchCompact, SrchFile } from '../../host/core/format.js';
 import type { AllocListHead, AllocRoot } from '../../host/core/format.js';
 import type { Case, Item, Victim } from '../lib/damage.js';
 import { ONES_KEY, encode, item, key, viewOf } from '../lib/damage.js';
@@ -123,6 +123,15 @@ export const FREE_CASES: Case[] = [
   { id: 'CHK_BLOOM', what: 'items without a bloom block', also: ['CHK_META_LOST'], hurt: (v) => {
     v.editLog(0, (lt) => { lt.bloomRef = { blkno: 0, seq: 0n }; });
   } },
+  { id: 'CHK_ITEM_VALUE', what: 'padding of a log trees item', hurt: (v) => {
+    v.editNode(v.sb().logsRoot.ref.blkno, (items) => {
+      at(items, 0).value[85] = 1;
+      return items;
+    });
+  } },
+  { id: 'CHK_ALLOC_LIST', what: 'an empty list with a seq', hurt: (v) => {
+    v.editSuper((s) => { at(s.serverMetaFreed, 0).ref.seq = 5n; });
+  } },
   { id: 'CHK_LOG_SEQ', what: 'an item newer than max_item_seq',
     hurt: (v) => { v.editLog(0, (lt) => { lt.maxItemSeq = 3; }); } },
 ];
@@ -201,9 +210,23 @@ export const MERGE_CASES: Case[] = [
     const r = LogMergeRequest.read(viewOf(i.value), 0);
     return mergeItem.request({ ...r, flags: 8 });
   }) },
+  { id: 'CHK_MERGE_ITEM', what: 'a request for a tree that is not the fs tree',
+    hurt: inMerge(52, (i) => {
+      const r = LogMergeRequest.read(viewOf(i.value), 0);
+      return mergeItem.request({ ...r, root: { ref: { blkno: 9999, seq: 3n }, height: 1 } });
+    }) },
+  { id: 'CHK_MERGE_ITEM', what: 'a completion that remains outside its range',
+    hurt: inMerge(56, (i) => {
+      const r = LogMergeComplete.read(viewOf(i.value), 0);
+      return mergeItem.complete({ ...r, remain: key(16, 5000, 0) });
+    }) },
+  { id: 'CHK_ITEM_VALUE', what: 'padding of a range', hurt: inMerge(48, (i) => {
+    i.value[30] = 1;
+    return i;
+  }) },
   { id: 'CHK_MERGE_ITEM', what: 'key of a completion', hurt: mergeNode((items) => items.map((i) =>
     (i.key.zone === 56 ? { ...i, key: { ...i.key, first: i.key.first + 100n } } : i))) },
-  { id: 'CHK_SUPER_SEQ', what: 'a merge from the future', hurt: inMerge(44, (i) => {
+  { id: 'CHK_SUPER_SEQ', what: 'a merge from the future', also: ['CHK_MERGE_ITEM'], hurt: inMerge(44, (i) => {
     const s = LogMergeStatus.read(viewOf(i.value), 0);
     return mergeItem.status({ ...s, seq: s.seq + 50 });
   }) },
@@ -273,7 +296,7 @@ const leaf = (n: number, fn: (b: DataView) => void): Hurt => (v) => {
 };
 
 export const SRCH_CASES: Case[] = [
-  { id: 'CHK_SRCH_FILE', what: 'a block too many',
+  { id: 'CHK_SRCH_FILE', what: 'a block too many', also: ['CHK_SRCH_COMPACT'],
     hurt: sortedFile((f) => { f.blocks = 3; }) },
   { id: 'CHK_SRCH_FILE', what: 'a block behind the end', hurt: (v) => {
     v.editNode(srchRoot(v), (items) => items.map((i) => {
@@ -283,8 +306,10 @@ export const SRCH_CASES: Case[] = [
       return i;
     }));
   } },
-  { id: 'CHK_SRCH_FILE', what: 'height', hurt: sortedFile((f) => { f.height = 3; }) },
-  { id: 'CHK_SRCH_FILE', what: 'entries', hurt: sortedFile((f) => { f.entries = 4; }) },
+  { id: 'CHK_SRCH_FILE', what: 'height', also: ['CHK_SRCH_COMPACT'],
+    hurt: sortedFile((f) => { f.height = 3; }) },
+  { id: 'CHK_SRCH_FILE', what: 'entries', also: ['CHK_SRCH_COMPACT'],
+    hurt: sortedFile((f) => { f.entries = 4; }) },
   { id: 'CHK_SRCH_FILE', what: 'key',
     hurt: inSrch(8, (i) => ({ ...i, key: { ...i.key, third: 5n } })) },
   { id: 'CHK_SRCH_BLOCK', what: 'first of a block', hurt: leaf(0, (b) => { b.setUint8(32, 4); }) },
@@ -309,12 +334,16 @@ export const SRCH_CASES: Case[] = [
         BlockRef.write(b, 48, x);
       });
     } },
-  { id: 'CHK_SRCH_BOUNDS', what: 'last of a sorted file',
+  { id: 'CHK_SRCH_BOUNDS', what: 'last of a sorted file', also: ['CHK_SRCH_COMPACT'],
     hurt: sortedFile((f) => { f.last.id += 1n; }) },
   { id: 'CHK_SRCH_COMPACT', what: 'two phases', also: ['CHK_META_LOST'],
     hurt: compaction(16, (c) => { c.flags = 3; }) },
   { id: 'CHK_SRCH_COMPACT', what: 'another id', also: ['CHK_META_LOST'],
     hurt: compaction(16, (c) => { c.id = 5; }) },
+  { id: 'CHK_SRCH_COMPACT', what: 'a position behind the end of an input',
+    hurt: compaction(16, (c) => { at(c.inputs, 0).blk = 3; }) },
+  { id: 'CHK_SRCH_COMPACT', what: 'a deletion above the root',
+    hurt: compaction(12, (c) => { at(c.inputs, 1).pos = 7; }) },
   { id: 'CHK_SRCH_COMPACT', what: 'a left over input', hurt: compaction(16, (c) => { c.nr = 1; }) },
   { id: 'CHK_SRCH_COMPACT', what: 'an input that has no file',
     hurt: compaction(16, (c) => { c.flags = 1; }) },

@@ -139,6 +139,16 @@ t.test('hostile', { skip: skipWithoutFixtures(), jobs: 1 }, async (t) => {
     t.same(r.findings, [], 'a small volume needs little');
   });
 
+  await t.test('findings say where', async (t) => {
+    const v = rich.fork();
+    const ino = v.sb().nextIno - 1024 + 5;
+    v.editValue({ zone: 16, first: BigInt(ino), type: 4 }, (b) => { b.setUint8(0, 77); });
+    v.editValue({ zone: 16, first: 1n, type: 4 }, (b) => { b.setUint8(0, 77); });
+    const { findings } = await checkVolume(v.meta, v.data);
+    t.same(findings.map((f) => [f.id, f.ino, f.path]),
+      [['CHK_DIR_SIZE', 1, '/'], ['CHK_DIR_SIZE', ino, '/d/e']]);
+  });
+
   await t.test('more findings than are kept', async (t) => {
     const v = rich.fork();
     v.editBlock(v.sb().fsRoot.ref.blkno, (b) => {

@@ -33,10 +33,21 @@ export class MetaMap {
   freeBlocks = 0;
   usedBlocks = 0;
 
-  constructor(readonly totalBlocks: number, private readonly report: Reporter,
-    memory: MemoryBudget) {
+  private constructor(readonly totalBlocks: number, private readonly report: Reporter,
+    places: Uint8Array) {
+    this.places = places;
+  }
+
+  /** @throws CHECK_MEMORY */
+  static make(totalBlocks: number, report: Reporter, memory: MemoryBudget): MetaMap {
     memory.charge(totalBlocks, 'the map of metadata blocks');
-    this.places = new Uint8Array(totalBlocks);
+    return new MetaMap(totalBlocks, report, new Uint8Array(totalBlocks));
+  }
+
+  /** An empty map in this one's memory, which must not be used any more. */
+  recycle(report: Reporter): MetaMap {
+    this.places.fill(0);
+    return new MetaMap(this.totalBlocks, report, this.places);
   }
 
   place(blkno: number): Place {
@@ -119,8 +130,10 @@ interface Chunk {
 export class DataMap {
   private readonly chunks: (Chunk | typeof FULL | undefined)[];
 
-  constructor(readonly totalBlocks: number, private readonly memory: MemoryBudget) {
-    const n = Math.ceil(totalBlocks / CHUNK_BLOCKS);
+  /** @param off for walks that do not account for data: nothing is marked */
+  constructor(readonly totalBlocks: number, private readonly memory: MemoryBudget,
+    private readonly off = false) {
+    const n = off ? 0 : Math.ceil(totalBlocks / CHUNK_BLOCKS);
     memory.charge(n * 8, 'the map of data blocks');
     this.chunks = new Array<Chunk | typeof FULL | undefined>(n).fill(undefined);
   }
@@ -130,6 +143,7 @@ export class DataMap {
    * @returns the first of them that was marked before, or -1
    */
   mark(start: number, len: number): number {
+    if (this.off) return -1;
     let clash = -1;
     let at = start;
     const end = start + len;

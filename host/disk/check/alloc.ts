@@ -160,6 +160,9 @@ export function checkAllocList(ctx: Context, spec: ListSpec): void {
     ctx.report.finding('CHK_ALLOC_LIST',
       `${name} records ${head.totalNr} numbers, but has ${total}`);
   }
+  if (ref.seqLo !== 0 || ref.seqHi !== 0) {
+    ctx.report.finding('CHK_ALLOC_LIST', `${name} ends in a reference with a seq`);
+  }
   if (isFirst && head.firstNr !== 0) {
     ctx.report.finding('CHK_ALLOC_LIST', `${name} is empty, but records ${head.firstNr} numbers`);
   }

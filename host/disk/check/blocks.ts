@@ -58,12 +58,12 @@ export function crcOk(bytes: Uint8Array, view: DataView): boolean {
 }
 
 export class BlockReader {
-  private readonly pool: Block[] = [];
   private doneBlocks = 0;
 
   /**
    * @param totalBlocks large blocks of the metadata device
    * @param expectBlocks about how many will be read, for progress
+   * @param pool unused buffers, shared by the readers of one check
    */
   constructor(
     private readonly dev: Device,
@@ -73,6 +73,7 @@ export class BlockReader {
     private readonly memory: MemoryBudget,
     private readonly expectBlocks: number,
     private readonly onProgress: ((done: number, total: number) => void) | undefined,
+    private readonly pool: Block[],
   ) {}
 
   /** An unused buffer. */

@@ -210,8 +210,13 @@ export class BtreeBlockCheck {
       const rounded = (len + BTREE_VALUE_ALIGN - 1) & -BTREE_VALUE_ALIGN;
       bytes += ITEM_BYTES + rounded;
       this.checkItemKind(block, e, o, len);
-      if (len === 0) continue;
       const off = v.getUint16(o + ITEM_VAL_OFF, true);
+      if (len === 0) {
+        if (off !== 0) {
+          this.bad(block, e, 'CHK_BTREE_VALUE', 'has an empty value with a place', o + ITEM_KEY);
+        }
+        continue;
+      }
       lowest = Math.min(lowest, off);
       this.checkValue(block, e, o, off, len, off + rounded, itemsEnd, valuesEnd);
     }

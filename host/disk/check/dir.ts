@@ -148,7 +148,7 @@ export class EntryCheck {
 
 /** Whether every directory leads to the root. */
 export class DirTree {
-  private readonly parents = new Map<number, number>();
+  readonly parents = new Map<number, number>();
 
   constructor(private readonly ctx: Context) {}
 

@@ -34,6 +34,7 @@ export class Forest {
   /** Zone 12 only: the resolved sums. */
   total = 0n;
   count = 0n;
+  private fsMaxSeq = 0;
   private readonly heap: Source[] = [];
   /** The sources that stand at the current key. */
   private group: Source[] = [];
@@ -124,7 +125,8 @@ export class Forest {
       const isDeletion = (c.flags & ITEM_FLAG_DELETION) !== 0;
       const problem = itemProblem(c.view, c.keyOff, c.valLen, isDeletion, this.ctx.sb.fmtVers);
       if (problem === null) {
-        s.check?.item(c);
+        if (s.check !== null) s.check.item(c);
+        else this.fsMaxSeq = Math.max(this.fsMaxSeq, c.seq);
         this.insert(s);
         return;
       }
@@ -133,6 +135,10 @@ export class Forest {
         { key: c.key, blkno: c.blkno });
     }
     s.check?.finish();
+    if (s.bin === 'fs' && this.fsMaxSeq > this.ctx.sb.seq) {
+      this.ctx.report.finding('CHK_INODE_SEQ', `the fs tree has an item with seq `
+        + `${this.fsMaxSeq}, the last one given out is ${this.ctx.sb.seq}`);
+    }
   }
 
   private insert(s: Source): void {

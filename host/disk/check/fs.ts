@@ -21,6 +21,8 @@ export interface FsResult {
   liveInodes: number;
   /** Inode numbers that look like left over from failed creations. */
   leaked: Set<number>;
+  /** Parent of each linked directory. */
+  parents: ReadonlyMap<number, number>;
 }
 
 /** @param inputSeq finalized logs below it are inputs of the running merge */
@@ -48,7 +50,8 @@ export function checkFs(ctx: Context, logs: LogTree[], inputSeq: number): FsResu
     dirs.finish();
     if (!inodes.sawRoot) ctx.report.finding('CHK_DIR_NO_ROOT', 'there is no root directory');
   }
-  return { liveInodes: inodes.liveInodes, leaked: inodes.leaked };
+  return { liveInodes: inodes.liveInodes, leaked: inodes.leaked,
+    parents: dirs.parents };
 }
 
 /** Quota rules, in the order of their hashes. */

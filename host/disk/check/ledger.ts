@@ -27,6 +27,8 @@ const PARTITIONS = 4096;
 const PARTITION_SHIFT = 20;
 /** Rough cost of one remembered element. */
 const ELEMENT_BYTES = 400;
+/** More mismatches than anyone reads. */
+const ELEMENTS_MAX = 100000;
 
 /** One element that has no partner. */
 export interface Mismatch {
@@ -51,6 +53,8 @@ const isParity = (m: Match): boolean => m === 'srch/xattr';
 export class Ledger {
   private readonly sums = new Uint32Array(MATCHES.length * PARTITIONS * 2);
   private collected: Map<string, Element> | null = null;
+  /** Some elements were not remembered; the mismatches that are named are still exact. */
+  truncated = false;
 
   constructor(private readonly memory: MemoryBudget) {}
 
@@ -128,7 +132,9 @@ export class Ledger {
     const id = `${match} ${owner} ${Buffer.from(bytes).toString('latin1')}`;
     let e = all.get(id);
     if (e === undefined) {
-      this.memory.charge(ELEMENT_BYTES, 'naming what does not match');
+      // Once one is left out all new ones are, so no partner of a remembered one is missed.
+      this.truncated ||= all.size >= ELEMENTS_MAX || !this.memory.tryCharge(ELEMENT_BYTES);
+      if (this.truncated) return;
       e = { match, sign, owner, bytes, key: keyOff < 0 ? '' : keyText(keyView, keyOff),
         plus: 0, minus: 0 };
       all.set(id, e);

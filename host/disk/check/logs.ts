@@ -16,9 +16,9 @@ import { popcount } from './accounting.js';
 import type { Block } from './blocks.js';
 import { refOf } from './blocks.js';
 import type { Context } from './context.js';
+import { decodeItem } from './decode.js';
 import { TreeCursor } from './cursor.js';
 import { bloomBits, lockStart, newKey, num, zoneOf } from './keys.js';
-import { decode } from './super.js';
 
 const BLOOM_HEADER_BYTES = 40;
 const ZONES_MAX = 1024;
@@ -57,9 +57,8 @@ export function readLogTrees(ctx: Context): LogTree[] {
   });
   const size = (zone: number, type: number): number | undefined =>
     zone === LOG_TREES_ZONE && type === 0 ? LogTrees.size : undefined;
-  for (const { view: v, keyOff, valOff, key, blkno } of serverItems(ctx, c, size)) {
-    const lt = decode(ctx.report, 'CHK_ITEM_VALUE', `log trees item ${key}`,
-      () => LogTrees.read(v, valOff));
+  for (const { view: v, keyOff, key, blkno } of serverItems(ctx, c, size)) {
+    const lt = decodeItem(ctx, LogTrees, c);
     if (lt === null) {
       loseLog(ctx);
       continue;

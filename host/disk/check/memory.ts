@@ -23,7 +23,23 @@ export class MemoryBudget {
     }
   }
 
+  /** As charge, for what can be done without. @returns false when the budget is spent */
+  tryCharge(bytes: number): boolean {
+    if (this.usedBytes + bytes > this.limitBytes) return false;
+    this.usedBytes += bytes;
+    return true;
+  }
+
   release(bytes: number): void {
     this.usedBytes -= bytes;
+  }
+
+  get used(): number {
+    return this.usedBytes;
+  }
+
+  /** Forgets charges made since `used` was `bytes`: a walk's tables go with the walk. */
+  resetTo(bytes: number): void {
+    this.usedBytes = bytes;
   }
 }

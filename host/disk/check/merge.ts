@@ -23,17 +23,17 @@ import type { Ref } from './blocks.js';
 import { refAt, refOf } from './blocks.js';
 import type { Context } from './context.js';
 import { TreeCursor } from './cursor.js';
-import { ONES, compareKeys, copyKey, keyText, newKey } from './keys.js';
+import { decodeItem } from './decode.js';
+import { ONES, compareKeys, copyKey, keyText, newKey, zoneOf } from './keys.js';
 import type { KeyView } from './keys.js';
 import { serverItems } from './logs.js';
-import { decode } from './super.js';
 
 /** Completions at which a server stops handing out requests and splices. */
 const SPLICE_COMPLETIONS = 8;
 
 export interface MergeState {
   status: LogMergeStatus | null;
-  ranges: { key: KeyView; range: LogMergeRange }[];
+  ranges: LogMergeRange[];
   requests: LogMergeRequest[];
   completions: LogMergeComplete[];
   freeing: LogMergeFreeing[];
@@ -54,10 +54,7 @@ export function readMerge(ctx: Context): MergeState {
     place: 'the log merge tree' });
   for (const it of serverItems(ctx, c, (zone) => SIZES.get(zone))) {
     ctx.memory.charge(ITEM_COST_BYTES, 'the log merge items');
-    decode(ctx.report, 'CHK_ITEM_VALUE', `log merge item ${it.key}`, () => {
-      readItem(ctx, m, it);
-      return true;
-    });
+    readItem(ctx, m, it);
   }
   checkStatus(ctx, m);
   checkRanges(ctx, m);
@@ -65,38 +62,50 @@ export function readMerge(ctx: Context): MergeState {
 }
 
 function readItem(ctx: Context, m: MergeState, it: TreeCursor): void {
-  const { view: v, keyOff: k, valOff: o } = it;
-  const zone = v.getUint8(k + 25);
   const wanted = newKey();
-  const first = (n: number): void => { Key.write(wanted, 0, zeroKey(zone, BigInt(n))); };
+  if (!addItem(ctx, m, it, wanted) || compareKeys(wanted, 0, it.view, it.keyOff) === 0) return;
+  ctx.report.finding(zoneOf(it.view, it.keyOff) === LOG_MERGE_RANGE_ZONE ? 'CHK_MERGE_RANGE'
+    : 'CHK_MERGE_ITEM', 'a log merge item is stored under a key that is not its own',
+  { key: it.key, blkno: it.blkno });
+}
+
+/**
+ * Decodes an item into the state.
+ * @param wanted receives the key it should have
+ * @returns false when it cannot be decoded
+ */
+function addItem(ctx: Context, m: MergeState, it: TreeCursor, wanted: KeyView): boolean {
+  const zone = zoneOf(it.view, it.keyOff);
+  const put = (key: Key): true => {
+    Key.write(wanted, 0, key);
+    return true;
+  };
   if (zone === LOG_MERGE_STATUS_ZONE) {
-    m.status = LogMergeStatus.read(v, o);
-    first(0);
-  } else if (zone === LOG_MERGE_RANGE_ZONE) {
-    const range = LogMergeRange.read(v, o);
-    Key.write(wanted, 0, { ...range.start, zone });
-    const key = newKey();
-    copyKey(key, v, k);
-    m.ranges.push({ key, range });
-  } else if (zone === LOG_MERGE_REQUEST_ZONE) {
-    const r = LogMergeRequest.read(v, o);
+    m.status = decodeItem(ctx, LogMergeStatus, it);
+    return m.status !== null && put(zeroKey(zone, 0n));
+  }
+  if (zone === LOG_MERGE_RANGE_ZONE) {
+    const range = decodeItem(ctx, LogMergeRange, it);
+    if (range !== null) m.ranges.push(range);
+    return range !== null && put({ ...range.start, zone });
+  }
+  if (zone === LOG_MERGE_REQUEST_ZONE) {
+    const r = decodeItem(ctx, LogMergeRequest, it);
+    if (r === null) return false;
     m.requests.push(r);
-    Key.write(wanted, 0, { ...zeroKey(zone, r.rid), second: BigInt(r.seq) });
     checkFlags(ctx, it, r.flags, LOG_MERGE_REQUEST_SUBTREE);
-  } else if (zone === LOG_MERGE_COMPLETE_ZONE) {
-    const r = LogMergeComplete.read(v, o);
+    return put({ ...zeroKey(zone, r.rid), second: BigInt(r.seq) });
+  }
+  if (zone === LOG_MERGE_COMPLETE_ZONE) {
+    const r = decodeItem(ctx, LogMergeComplete, it);
+    if (r === null) return false;
     m.completions.push(r);
-    first(r.seq);
     checkFlags(ctx, it, r.flags, LOG_MERGE_COMP_ERROR | LOG_MERGE_COMP_REMAIN);
-  } else {
-    const r = LogMergeFreeing.read(v, o);
-    m.freeing.push(r);
-    first(r.seq);
+    return put(zeroKey(zone, BigInt(r.seq)));
   }
-  if (compareKeys(wanted, 0, v, k) !== 0) {
-    ctx.report.finding(zone === LOG_MERGE_RANGE_ZONE ? 'CHK_MERGE_RANGE' : 'CHK_MERGE_ITEM',
-      'a log merge item is stored under a key that is not its own', { key: it.key });
-  }
+  const f = decodeItem(ctx, LogMergeFreeing, it);
+  if (f !== null) m.freeing.push(f);
+  return f !== null && put(zeroKey(zone, BigInt(f.seq)));
 }
 
 function zeroKey(zone: number, first: bigint): Key {
@@ -137,9 +146,38 @@ function checkStatus(ctx: Context, m: MergeState): void {
   }
 }
 
+/** What a request or completion says about its range and its tree. */
+function checkWork(ctx: Context, m: MergeState): void {
+  const bad = (what: string): void => { ctx.report.finding('CHK_MERGE_ITEM', what); };
+  const cmp = (a: Key, b: Key): number => {
+    const [x, y] = [newKey(), newKey()];
+    Key.write(x, 0, a);
+    Key.write(y, 0, b);
+    return compareKeys(x, 0, y, 0);
+  };
+  for (const r of m.completions) {
+    const stoppedEarly = (r.flags & LOG_MERGE_COMP_REMAIN) !== 0;
+    if (stoppedEarly ? cmp(r.remain, r.start) < 0 || cmp(r.remain, r.end) > 0
+      : cmp(r.remain, r.end) !== 0) {
+      bad(`log merge completion ${r.seq} remains at a key that its range does not explain`);
+    }
+  }
+  for (const r of m.requests) {
+    if (m.status !== null && r.inputSeq !== m.status.seq) {
+      bad(`log merge request ${r.seq} has input seq ${r.inputSeq}, the merge ${m.status.seq}`);
+    }
+    // The fs tree does not change while a request is out.
+    if (r.root.height !== 0 && ctx.gaps.length === 0
+      && (!ctx.reader.inRange(r.root.ref.blkno)
+        || ctx.meta.place(r.root.ref.blkno) !== 'the fs tree')) {
+      bad(`log merge request ${r.seq} has a root that is not in the fs tree`);
+    }
+  }
+}
+
 /** Ranges to do, being done and done must not overlap. */
 function checkRanges(ctx: Context, m: MergeState): void {
-  const spans = [...m.ranges.map((r) => r.range), ...m.requests, ...m.completions]
+  const spans = [...m.ranges, ...m.requests, ...m.completions]
     .map(({ start, end }) => {
       const s = { start: newKey(), end: newKey() };
       Key.write(s.start, 0, start);
@@ -163,6 +201,7 @@ const isSpliced = (r: LogMergeComplete): boolean =>
 /** Claims the blocks that the merge owns; the fs tree must have been walked. */
 export function checkMergeBlocks(ctx: Context, m: MergeState): void {
   const place = 'a block list of a merge';
+  checkWork(ctx, m);
   for (const r of m.requests) {
     const name = `log merge request ${r.seq}`;
     checkAllocList(ctx, { head: r.metaAvail, name: `meta_avail of ${name}`, place });

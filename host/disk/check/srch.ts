@@ -12,22 +12,21 @@
  */
 import { BLOCK_MAGIC_SRCH_BLOCK, BLOCK_MAGIC_SRCH_PARENT, SRCH_BLOCKS_TYPE, SRCH_BUSY_TYPE,
   SRCH_COMPACT_FLAG_DELETE, SRCH_COMPACT_FLAG_LOG, SRCH_COMPACT_FLAG_SORTED, SRCH_LOG_TYPE,
-  SRCH_PARENT_REFS, SRCH_PENDING_TYPE, SRCH_ZONE, SrchCompact, SrchFile }
-  from '../../core/format.js';
-import type { SrchCompactInput } from '../../core/format.js';
+  SRCH_PARENT_REFS, SRCH_PENDING_TYPE, SRCH_ZONE, SrchCompact, SrchCompactInput, SrchFile,
+  SRCH_BLOCK_SAFE_BYTES } from '../../core/format.js';
 import { checkAllocList } from './alloc.js';
 import type { Place } from './accounting.js';
 import { refAt, refOf } from './blocks.js';
 import type { Ref } from './blocks.js';
 import type { Context } from './context.js';
 import { TreeCursor } from './cursor.js';
+import { decodeItem } from './decode.js';
 import { isZero64, num } from './keys.js';
 import { serverItems } from './logs.js';
 import type { LogTree } from './logs.js';
 import type { Where } from './report.js';
 import { ENTRY_BYTES, compareEntries, copyEntry, decodeLeaf, entryOf, leafBoundsProblem, newEntry }
   from './srchblock.js';
-import { decode } from './super.js';
 
 const REF_BYTES = 16;
 const PARENT_HEADER_BYTES = 32;
@@ -37,6 +36,8 @@ const HEIGHT_MAX = 5;
 const FILE_COST_BYTES = 1024;
 
 type Kind = 'log' | 'sorted';
+/** Files that have items, by the block number of their root. */
+type Files = Record<Kind, Map<number, SrchFile>>;
 
 interface FileSpec {
   file: SrchFile;
@@ -57,7 +58,7 @@ interface Compaction {
 }
 
 export function checkSrch(ctx: Context, logs: LogTree[]): void {
-  const roots = { log: new Set<number>(), sorted: new Set<number>() };
+  const files: Files = { log: new Map(), sorted: new Map() };
   const compactions: Compaction[] = [];
   const tree = new TreeCursor(ctx, { root: ctx.sb.srchRoot, name: 'the srch tree',
     place: 'the srch tree', onGap: () => { ctx.unreadSrchBlocks++; } });
@@ -68,7 +69,7 @@ export function checkSrch(ctx: Context, logs: LogTree[]): void {
   };
   for (const it of serverItems(ctx, tree, size)) {
     const type = it.view.getUint8(it.keyOff + 26);
-    if (type === SRCH_LOG_TYPE || type === SRCH_BLOCKS_TYPE) fileItem(ctx, it, type, roots);
+    if (type === SRCH_LOG_TYPE || type === SRCH_BLOCKS_TYPE) fileItem(ctx, it, type, files);
     else compactItem(ctx, it, type, compactions);
   }
   for (const { lt, name } of logs) {
@@ -76,13 +77,12 @@ export function checkSrch(ctx: Context, logs: LogTree[]): void {
       place: 'a srch file', counts: true });
   }
   const inputs = new Set<number>();
-  for (const one of compactions) checkCompaction(ctx, one, roots, inputs);
+  for (const one of compactions) checkCompaction(ctx, one, files, inputs);
 }
 
-function fileItem(ctx: Context, it: TreeCursor, type: number,
-  roots: Record<Kind, Set<number>>): void {
-  const { view: v, keyOff: k, valOff: o, key } = it;
-  const file = decode(ctx.report, 'CHK_ITEM_VALUE', `srch item ${key}`, () => SrchFile.read(v, o));
+function fileItem(ctx: Context, it: TreeCursor, type: number, files: Files): void {
+  const { view: v, keyOff: k, key } = it;
+  const file = decodeItem(ctx, SrchFile, it);
   if (file === null) return;
   ctx.memory.charge(FILE_COST_BYTES, 'the list of srch files');
   const kind: Kind = type === SRCH_LOG_TYPE ? 'log' : 'sorted';
@@ -90,14 +90,14 @@ function fileItem(ctx: Context, it: TreeCursor, type: number,
   if (!isZero64(v, k) || num(v, k + 8) !== wanted[0] || num(v, k + 16) !== wanted[1]) {
     ctx.report.finding('CHK_SRCH_FILE', 'a srch file is stored under a key of another', { key });
   }
-  roots[kind].add(file.ref.blkno);
+  files[kind].set(file.ref.blkno, file);
   walkFile(ctx, { file, kind, name: `srch file ${file.ref.blkno}`, place: 'a srch file',
     counts: true }, { key });
 }
 
 function compactItem(ctx: Context, it: TreeCursor, type: number, list: Compaction[]): void {
-  const { view: v, keyOff: k, valOff: o, key } = it;
-  const c = decode(ctx.report, 'CHK_ITEM_VALUE', `srch item ${key}`, () => SrchCompact.read(v, o));
+  const { view: v, keyOff: k, key } = it;
+  const c = decodeItem(ctx, SrchCompact, it);
   if (c === null) return;
   ctx.memory.charge(FILE_COST_BYTES, 'the list of compactions');
   const id = type === SRCH_PENDING_TYPE ? num(v, k + 8) : num(v, k + 16);
@@ -109,14 +109,15 @@ function compactItem(ctx: Context, it: TreeCursor, type: number, list: Compactio
       `compaction ${c.id} has ${c.nr} inputs, flags ${c.flags}, or another key`, { key });
     return;
   }
-  const unused = c.inputs.slice(c.nr);
-  if (unused.some((i) => i.sfl.ref.blkno !== 0 || i.sfl.blocks !== 0 || i.blk !== 0)) {
+  const unused = new Uint8Array(v.buffer, v.byteOffset + it.valOff, SrchCompact.size)
+    .subarray(SrchCompact.size - (c.inputs.length - c.nr) * SrchCompactInput.size);
+  if (unused.some((b) => b !== 0)) {
     ctx.report.finding('CHK_SRCH_COMPACT', `compaction ${c.id} has left over inputs`, { key });
   }
   list.push({ c, key });
 }
 
-function checkCompaction(ctx: Context, { c, key }: Compaction, roots: Record<Kind, Set<number>>,
+function checkCompaction(ctx: Context, { c, key }: Compaction, files: Files,
   seen: Set<number>): void {
   const name = `compaction ${c.id}`;
   const place = 'a block list of a compaction';
@@ -131,17 +132,32 @@ function checkCompaction(ctx: Context, { c, key }: Compaction, roots: Record<Kin
   }
   if (c.flags === SRCH_COMPACT_FLAG_DELETE) {
     for (const input of inputs) {
+      if (input.pos > input.sfl.height + 1) {
+        ctx.report.finding('CHK_SRCH_COMPACT', `${name} deletes level ${input.pos}`, { key });
+      }
       walkFile(ctx, { file: input.sfl, kind: 'log', name: `an input of ${name}`,
         place: 'a srch compaction', counts: false, blocksOnly: true, freed: freedBy(input) });
     }
     return;
   }
   const kind: Kind = c.flags === SRCH_COMPACT_FLAG_LOG ? 'log' : 'sorted';
-  if (inputs.some(({ sfl }) => !roots[kind].has(sfl.ref.blkno))) {
-    ctx.report.finding('CHK_SRCH_COMPACT', `${name} has an input that is no ${kind} file`, { key });
+  if (inputs.some(({ sfl }) => !sameFile(files[kind].get(sfl.ref.blkno), sfl))) {
+    ctx.report.finding('CHK_SRCH_COMPACT', `${name} has an input that no ${kind} file's item describes`, { key });
+  }
+  // A log phase does not use positions.
+  if (kind === 'sorted'
+    && inputs.some(({ sfl, blk, pos }) => blk > sfl.blocks || pos > SRCH_BLOCK_SAFE_BYTES)) {
+    ctx.report.finding('CHK_SRCH_COMPACT', `${name} stands behind the end of an input`, { key });
   }
   walkFile(ctx, { file: c.out, kind: 'sorted', name: `the output of ${name}`,
     place: 'a srch compaction', counts: false }, { key });
+}
+
+function sameFile(a: SrchFile | undefined, b: SrchFile): boolean {
+  return a !== undefined && a.ref.seq === b.ref.seq && a.blocks === b.blocks
+    && a.entries === b.entries && a.height === b.height
+    && compareEntries(entryOf(a.first), 0, entryOf(b.first), 0) === 0
+    && compareEntries(entryOf(a.last), 0, entryOf(b.last), 0) === 0;
 }
 
 /** Which blocks of an input a deletion has freed. Source: alloc.md 9.1 */

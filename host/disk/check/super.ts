@@ -9,7 +9,8 @@
  */
 import { AF_IPV4, AF_NONE, BLOCK_MAGIC_QUORUM, BLOCK_MAGIC_SUPER, BLOCK_SM_SIZE,
   BLOCK_LG_SIZE, DATA_DEV_START_BLKNO, FLAG_IS_META_BDEV, FORMAT_VERSION_MAX,
-  FORMAT_VERSION_MIN, META_DEV_START_BLKNO, QUORUM_BLKNO, QUORUM_BLOCKS, QuorumBlock, SUPER_BLKNO,
+  FORMAT_VERSION_MIN, META_DEV_START_BLKNO, QUORUM_BLKNO, QUORUM_BLOCKS, QuorumBlock, QuorumConfig,
+  SUPER_BLKNO,
   SuperBlock, VOLOPT_DATA_ALLOC_ZONE_BLOCKS_BIT, VOLOPT_EXPANSION_BITS, DATA_ALLOC_MAX_ZONES }
   from '../../core/format.js';
 import type { QuorumBlockEvent } from '../../core/format.js';
@@ -17,8 +18,10 @@ import { alignedMemory } from '../../env/device.js';
 import type { Device } from '../../env/device.js';
 import { asScoutfsError } from '../../observe/errors.js';
 import { crcOk } from './blocks.js';
-import type { FindingId, Reporter } from './report.js';
+import { decode, isExact } from './decode.js';
+import type { Reporter } from './report.js';
 
+const QCONF_OFFSET = 112;
 const SUPER_OFFSET = SUPER_BLKNO * BLOCK_SM_SIZE;
 /** 4 GiB: a zone is never smaller. */
 const ZONE_BLOCKS_MIN = 1048576;
@@ -37,16 +40,6 @@ function readSmall(dev: Device, blkno: number, report: Reporter): SmallBlock | n
     return null;
   }
   return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length) };
-}
-
-/** A decoded structure, or null after reporting that it cannot be decoded. */
-export function decode<T>(report: Reporter, id: FindingId, what: string, read: () => T): T | null {
-  try {
-    return read();
-  } catch (e) {
-    report.finding(id, `${what}: ${asScoutfsError(e).message}`);
-    return null;
-  }
 }
 
 /** Reads one device's super block as a mount would. */
@@ -80,8 +73,12 @@ function readSuper(dev: Device, isMeta: boolean, report: Reporter): SuperBlock |
   if (sb.flags !== (isMeta ? FLAG_IS_META_BDEV : 0)) {
     report.finding('CHK_SUPER_FLAGS', `${what} has flags ${sb.flags}`);
   }
-  if (bytes.subarray(SuperBlock.size).some((b) => b !== 0)) {
-    report.finding('CHK_SUPER_PAD', `${what} is followed by bytes that are not zero`);
+  // Unused bytes of quorum slots are garbage in upstream's volumes.
+  const slots = QuorumConfig.read(view, QCONF_OFFSET);
+  QuorumConfig.write(view, QCONF_OFFSET, slots);
+  if (bytes.subarray(SuperBlock.size).some((b) => b !== 0)
+    || !isExact(SuperBlock, sb, view, 0)) {
+    report.finding('CHK_SUPER_PAD', `${what} has padding that is not zero`);
   }
   return sb;
 }
