@@ -29,22 +29,23 @@ export function seededRandom(seed: number): ReturnType<typeof randomFrom> {
   });
 }
 
-export interface Space {
+export interface Space<D extends MemDevice = MemDevice> {
   core: Core;
-  dev: MemDevice;
+  dev: D;
   space: TreeSpace;
 }
 
-/** A list block at `blkno` with `nr` numbers from `first`, as a head (32 bytes). */
-export function writeListBlock(dev: MemDevice, blkno: number, first: number, nr: number): Uint8Array {
+/** A list block at `blkno` with these numbers, as a head (32 bytes). */
+export function writeList(dev: MemDevice, blkno: number, numbers: readonly number[]): Uint8Array {
   const b = new Uint8Array(BLOCK_BYTES);
   const v = new DataView(b.buffer);
+  const nr = numbers.length;
   v.setUint32(4, BLOCK_MAGIC_ALLOC_LIST, true);
   v.setBigUint64(8, FSID, true);
   v.setBigUint64(16, 1n, true);
   v.setBigUint64(24, BigInt(blkno), true);
   v.setUint32(52, nr, true);
-  for (let i = 0; i < nr; i++) v.setBigUint64(56 + i * 8, BigInt(first + i), true);
+  numbers.forEach((n, i) => { v.setBigUint64(56 + i * 8, BigInt(n), true); });
   v.setUint32(0, crc32c(0xffffffff, b.subarray(4)), true);
   dev.writeSync(blkno * BLOCK_BYTES, b);
   const head = new Uint8Array(32);
@@ -53,9 +54,20 @@ export function writeListBlock(dev: MemDevice, blkno: number, first: number, nr:
   return head;
 }
 
+/** A list block at `blkno` with `nr` numbers from `first`, as a head (32 bytes). */
+export function writeListBlock(dev: MemDevice, blkno: number, first: number, nr: number):
+Uint8Array {
+  return writeList(dev, blkno, Array.from({ length: nr }, (_, i) => first + i));
+}
+
 /** A space whose allocator has `nr` numbers from 1001 up (list block 1000). */
 export function makeSpace(nr = 7999, opts: CoreOptions = {}, seed = 1): Space {
-  const dev = new MemDevice(1 << 31);
+  return spaceOn(new MemDevice(1 << 31), nr, opts, seed);
+}
+
+/** The same over a device of the caller. */
+export function spaceOn<D extends MemDevice>(dev: D, nr = 7999, opts: CoreOptions = {}, seed = 1):
+Space<D> {
   const core = new Core(seededRandom(seed), { memoryBytes: 128 << 20, ...opts });
   core.setVolume(dev, FSID, 32768);
   const space = new TreeSpace(core);
