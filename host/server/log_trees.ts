@@ -27,12 +27,14 @@ import {
   allLogTrees, isFinalized, lastLogTrees, lastLogTreesOfAll, logTreesKey,
 } from './log_trees_items.js';
 import { moveAll, moveExtents, type ZoneChoice } from './moves.js';
-import { LogTreesRec, aRootTotal, listFlags, setARootFlags, setListFlags } from './records.js';
+import { LogTreesRec, aRootTotal, listFirstNr, listFlags, setARootFlags, setListFlags } from './records.js';
 import { rotateSrchLog } from './srch_rotate.js';
 import { chooseZones } from './zones.js';
 
 const META_FILL_LO_BLOCKS = 4092;
 const META_FILL_TARGET_BLOCKS = ALLOC_LIST_MAX_BLOCKS;
+/** Nearly full volumes give less; with fewer than this nothing could be deleted either. */
+const META_FILL_LEAST_BLOCKS = 1024;
 /** data_avail is refilled below 1 GiB to 4 GiB. */
 const DATA_FILL_LO_BLOCKS = 262144;
 export const DATA_FILL_TARGET_BLOCKS = 1048576;
@@ -127,7 +129,10 @@ export class LogTreesService {
     const { commits, core } = this.s;
     await commits.giveBack(lt.metaFreed);
     await moveAll(commits, commits.sup.dataAlloc, lt.dataFreed);
-    await commits.fillList(lt.metaAvail, META_FILL_LO_BLOCKS, META_FILL_TARGET_BLOCKS);
+    await commits.fillList(lt.metaAvail, META_FILL_LO_BLOCKS, META_FILL_TARGET_BLOCKS, true);
+    if (listFirstNr(core, lt.metaAvail) < META_FILL_LEAST_BLOCKS) {
+      throw errnoError('ENOSPC', 'too few free metadata blocks for a transaction');
+    }
     const low = aRootTotal(core, commits.metaAvail) <= this.s.reservedBlocks();
     setListFlags(core, lt.metaAvail, withLow(listFlags(core, lt.metaAvail), low));
     await this.fillData(lt);

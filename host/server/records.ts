@@ -23,6 +23,7 @@ import { setU64, u64 } from '../core/u64.js';
 
 const ALLOC_ROOT_BYTES = 40;
 const LIST_HEAD_BYTES = 32;
+const LIST_FIRST_NR = 24;
 const LIST_FLAGS = 28;
 const AROOT_FLAGS = 8;
 const ROOT_HEIGHT = 16;
@@ -45,6 +46,11 @@ export function rootHeight(core: Core, p: Ptr): number {
 /** Whether the list head at `p` has no blocks. */
 export function listIsEmpty(core: Core, p: Ptr): boolean {
   return u64(core.view, p) === 0;
+}
+
+/** Numbers in the first block of the list at `p`: what one transaction can use. */
+export function listFirstNr(core: Core, p: Ptr): number {
+  return core.view.getUint32(p + LIST_FIRST_NR, true);
 }
 
 export function listFlags(core: Core, p: Ptr): number {
