@@ -11,7 +11,7 @@ export {
 export {
   itemLookupName, itemTouchName, itemCreateEntry, itemDeleteEntry, itemLookupXattr, itemXattrHash,
 } from './entry';
-export { itemInvalidate, itemRangeCached, itemShrink } from './item_range';
+export { itemInvalidate, itemRangeCached, itemShrink, itemEvictAll } from './item_range';
 export { itemBarrier, itemMaxDirtySeq, itemWriteDone } from './item_write';
 export { forestRead, forestReadWeak, forestNextHint, forestSetBloom, forestWrite } from './forest';
 export { bloomBit } from './bloom';

@@ -75,7 +75,8 @@ export function itemTransSeq(): u64 {
 
 /**
  * Sets memory aside for `items` changes; to be called before an operation's change part.
- * When it answers false the host shrinks the cache or commits, and tries again.
+ * When it answers false the host shrinks the cache (which spares what the operation has
+ * looked at) or commits, and tries again.
  */
 export function itemReserve(items: i32): bool {
   // One change can take a page to cover the key and one to split.

@@ -6,7 +6,7 @@
 import { check, C_ITEM_DIRTY_INVALIDATED } from './check';
 import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 import {
-  F_DIRTY, itemFlags, itemPages, pageAccount, pageAt, pageBefore, PAGE_BYTES, pageCount, pageCut,
+  F_DIRTY, itemFlags, pageAccount, pageAt, pageBefore, PAGE_BYTES, pageCount, pageCut,
   pageDrop, PAGE_END, pageEvict, pageItem, pageNr, pageNrDirty, pageRemove, pageSearch,
   pageSetStart, pageTrimFree,
 } from './page';
@@ -142,9 +142,19 @@ export function itemRangeCached(): i32 {
   return found;
 }
 
-/** Evicts clean pages until at most `targetBytes` are cached. @returns bytes still cached */
-export function itemShrink(targetBytes: f64): f64 {
-  while (<f64>itemPages() * <f64>PAGE_BYTES > targetBytes && pageEvict()) {}
+/**
+ * Evicts about `bytes` of clean pages, oldest first, but none of those that an operation
+ * in progress may have looked at. @returns bytes evicted
+ */
+export function itemShrink(bytes: f64): f64 {
+  let freed: f64 = 0;
+  while (freed < bytes && pageEvict(true)) freed += <f64>PAGE_BYTES;
   pageTrimFree();
-  return <f64>itemPages() * <f64>PAGE_BYTES;
+  return freed;
+}
+
+/** Evicts every clean page. */
+export function itemEvictAll(): void {
+  while (pageEvict(false)) {}
+  pageTrimFree();
 }

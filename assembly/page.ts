@@ -25,7 +25,9 @@
  * when any page is freed.
  *
  * Clean pages are on a list in order of age; a page that was used since it was
- * last looked at gets another round. Pages with dirty items are never evicted.
+ * last looked at gets another round. Pages with dirty items are never evicted. What
+ * an operation has looked at must still be there when it changes it in the same tick,
+ * so pages among the last uses can be protected from being evicted.
  *
  * The number of pages has a limit. Freed pages go back to the heap except a few,
  * and those that `pageReserve` sets aside so that a change cannot fail half way.
@@ -53,6 +55,10 @@ import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 // @ts-ignore: decorator
 @inline const DIRTY_UNIT_BYTES: i32 = 4096;
 
+/** Uses of pages that one operation can make: these last ones are protected. */
+// @ts-ignore: decorator
+@inline const RECENT_USES: u32 = 2048;
+
 // page header, after start key (0) and end key (32)
 // @ts-ignore: decorator
 @inline export const PAGE_END: usize = 32;
@@ -76,6 +82,8 @@ import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 @inline const USED: usize = 96;
 // @ts-ignore: decorator
 @inline const LISTED: usize = 100;
+// @ts-ignore: decorator
+@inline const SEEN: usize = 104;
 
 // item
 // @ts-ignore: decorator
@@ -117,6 +125,8 @@ let lruTail: usize = 0;
 let nrListed: i32 = 0;
 let dirtyItems: i32 = 0;
 let dirtyUnits: i32 = 0;
+/** Counts uses of pages; a page's USED is the count at its last use, SEEN what eviction saw. */
+let uses: u32 = RECENT_USES;
 /** Set by pageSearch: the item at the returned place has the key. */
 export let searchHit: bool = false;
 
@@ -313,15 +323,20 @@ export function lruRemove(page: usize): void {
   nrListed--;
 }
 
-/** Evicts the oldest clean page that was not used lately. @returns false if there is none */
-export function pageEvict(): bool {
-  for (let left = nrListed << 1; left > 0 && lruHead != 0; left--) {
+/**
+ * Evicts the oldest clean page that was not used since it was last considered. With
+ * `protect`, pages among the last uses are left alone. @returns false if there is none
+ */
+export function pageEvict(protect: bool): bool {
+  for (let left = nrListed << 1; left > 0; left--) {
     const page = lruHead;
-    if (load<u32>(page, USED) == 0) {
+    const used = load<u32>(page, USED);
+    const recent = protect && uses - used < RECENT_USES;
+    if (!recent && used == load<u32>(page, SEEN)) {
       pageDrop(pageIndex(page));
       return true;
     }
-    store<u32>(page, 0, USED);
+    store<u32>(page, used, SEEN);
     lruRemove(page);
     lruAdd(page);
   }
@@ -331,7 +346,7 @@ export function pageEvict(): bool {
 /** A page's memory, evicting clean pages for it. @returns 0 when everything left is dirty */
 function pageAllocEvict(): usize {
   let page = pageAlloc();
-  while (page == 0 && pageEvict()) page = pageAlloc();
+  while (page == 0 && pageEvict(false)) page = pageAlloc();
   return page;
 }
 
@@ -395,7 +410,7 @@ export function pageFind(key: usize): usize {
     if (keyCmp(key, page + PAGE_END) > 0) return 0;
     store<u32>(at, <u32>page);
   }
-  store<u32>(page, 1, USED);
+  store<u32>(page, ++uses, USED);
   return page;
 }
 
@@ -432,7 +447,7 @@ function pageNew(start: usize, end: usize, evict: bool): usize {
   keyCopy(page + PAGE_END, end);
   check(keyCmp(page, page + PAGE_END) <= 0, C_PAGE_INVERTED);
   store<u32>(page, HEADER, BUMP);
-  store<u32>(page, 1, USED);
+  store<u32>(page, ++uses, USED);
   const i = pageBefore(start) + 1;
   if (i > 0) check(keyCmp(pageAt(i - 1) + PAGE_END, start) < 0, C_PAGE_OVERLAP);
   if (i < nrPages) check(keyCmp(end, pageAt(i)) < 0, C_PAGE_OVERLAP);

@@ -61,7 +61,8 @@ export interface ItemExports {
 
   itemInvalidate(): void;
   itemRangeCached(): number;
-  itemShrink(targetBytes: number): number;
+  itemShrink(bytes: number): number;
+  itemEvictAll(): void;
   itemBarrier(): number;
   itemMaxDirtySeq(): number;
   itemWriteDone(): void;

@@ -135,7 +135,7 @@ t.test('replaced and damaged blocks', async (t) => {
   f.s.dev.writeSync(blkno * 65_536, saved);
   t.equal(await f.read(lock, denseKey(1)), 0, 'what was read again is used');
   await f.s.space.force(f.logsRoot.ptr, keyBytes(24, 9n, 0, 1n), new Uint8Array(471));
-  f.core.x.itemShrink(0);
+  f.core.x.itemEvictAll();
   t.equal(await f.read(lock, denseKey(1)), EIO, 'a log trees value of the wrong size');
   f.core.view.setUint8(f.fsRoot.ptr + 16, 99);
   t.equal(await f.read(lock, denseKey(1)), EIO, 'an impossible height');
@@ -337,7 +337,7 @@ t.test('random forests, cold blocks, local changes', async (t) => {
         if (!cached(f, lock, n)) throw new Error(`${n} was read and is not covered`);
       }
       changeOne(f, lock, rnd, want, n, round);
-      if (rnd(10) === 0) f.core.x.itemShrink(0);
+      if (rnd(10) === 0) f.core.x.itemEvictAll();
       compareAll(f, lock, want);
     }
     f.core.x.pageVerify();

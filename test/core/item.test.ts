@@ -242,9 +242,11 @@ t.test('without memory a change is refused whole, and reserving says so before',
   }
   t.equal(failed, 1);
   c.core.x.pageVerify();
-  t.equal(c.core.x.itemShrink(0), 16 * 16_384, 'dirty pages are not evicted');
+  c.core.x.itemEvictAll();
+  t.equal(c.core.x.itemPages(), 16, 'dirty pages are not evicted');
   c.core.x.itemWriteDone();
-  t.equal(c.core.x.itemShrink(0), 0);
+  c.core.x.itemEvictAll();
+  t.equal(c.core.x.itemPages(), 0);
   t.equal(outcome(() => { c.items.touch(lock, ...dense(0)); }), 'NOT_CACHED');
   t.end();
 });
@@ -278,6 +280,29 @@ t.test('a heap without room refuses like a full cache', (t) => {
   c.fill(lock, denseKey(0), denseEnd(KEYS - 1), []);
   t.equal(x.itemReserve(2), 1);
   t.equal(fill(), 'all');
+  t.end();
+});
+
+t.test('shrinking takes the oldest and spares what was looked at lately', (t) => {
+  const { c, lock } = fresh(WRITE, 4 << 20);
+  const { x } = c.core;
+  const known = (n: number): boolean =>
+    outcome(() => { c.items.touch(lock, ...dense(n)); }) !== 'NOT_CACHED';
+  const items = (from: number, to: number): ListItem[] =>
+    Array.from({ length: to - from }, (_, i) => (
+      { key: denseKey(from + i), seq: 1, val: valueOf(from + i, 0, 896) }));
+  c.fill(lock, denseKey(0), denseEnd(KEYS - 1), items(0, KEYS));
+  t.ok(x.itemPages() > 20);
+  t.equal(x.itemShrink(64 << 20), 0, 'everything was just read');
+  for (let i = 0; i < 2048; i++) known(5);
+  t.equal(x.itemShrink(3 * 16_384), 3 * 16_384, 'no more than asked for');
+  t.equal(known(5), true);
+  t.equal(known(KEYS - 1), true);
+  t.equal(known(30), false, 'the oldest');
+  x.itemShrink(64 << 20);
+  t.equal(known(5) && known(KEYS - 1), true);
+  t.equal(x.itemPages(), 2);
+  x.pageVerify();
   t.end();
 });
 
@@ -386,7 +411,8 @@ function applyStep(c: TestCache, lock: number, m: Model, s: Step): void {
       expectItem(c, lock, m, s.k);
       return;
     case 'shrink':
-      core.x.itemShrink(s.pages * 16_384);
+      if (s.pages > 8) core.x.itemEvictAll();
+      else core.x.itemShrink(s.pages * 16_384);
       syncCoverage(c, lock, m, null);
       return;
     case 'commit':
@@ -409,7 +435,7 @@ function change(c: TestCache, lock: number, m: Model,
   s: { op: 'create' | 'update' | 'delete' | 'dirty'; k: number; len?: number }): void {
   const { items, core } = c;
   if (core.x.itemReserve(1) === 0) {
-    core.x.itemShrink(0);
+    core.x.itemEvictAll();
     syncCoverage(c, lock, m, null);
     if (core.x.itemReserve(1) === 0) return;
   }
@@ -475,5 +501,59 @@ t.test('random histories agree with the model', (t) => {
     c.core.x.pageVerify();
   }), { numRuns: 150, seed: 20 });
   t.pass('150 histories');
+  t.end();
+});
+
+t.test('random forced changes and increments under write-only locks', (t) => {
+  const n = fc.integer({ min: 0, max: 60 });
+  const forced = fc.array(fc.oneof(
+    { weight: 8, arbitrary: fc.record({ op: fc.constantFrom('create' as const, 'delete' as const),
+      n, writeSeq: fc.integer({ min: 1, max: 30 }) }) },
+    { weight: 8, arbitrary: fc.record({ op: fc.constant('delta' as const), n,
+      sum: fc.integer({ min: -2, max: 2 }), count: fc.integer({ min: -1, max: 1 }) }) },
+    { weight: 1, arbitrary: fc.constant({ op: 'commit' as const }) },
+    { weight: 1, arbitrary: fc.constant({ op: 'invalidate' as const }) },
+  ), { maxLength: 200, size: 'max' });
+  fc.assert(fc.property(forced, (steps) => {
+    const c = shared(16);
+    const index = c.lock(denseKey(0), denseEnd(60), WRITE_ONLY, 3);
+    const totals = c.lock({ ...denseKey(0), zone: 12 }, { ...denseEnd(60), zone: 12 },
+      WRITE_ONLY, 4);
+    const primary = c.lock(denseKey(100), denseEnd(100), WRITE, 1);
+    c.core.x.itemSetTransSeq(10);
+    const dirty = new Set<number>();
+    const sums = new Map<number, [number, number]>();
+    let maxSeq = 0;
+    for (const s of steps) {
+      if (s.op === 'commit') {
+        c.core.x.itemWriteDone();
+        dirty.clear();
+        sums.clear();
+        maxSeq = 0;
+      } else if (s.op === 'invalidate') {
+        if (dirty.size === 0) c.invalidate(denseKey(0), denseEnd(60));
+      } else if (s.op === 'delta') {
+        const [sum, count] = sums.get(s.n) ?? [0, 0];
+        c.items.val.setBigInt64(0, BigInt(s.sum), true);
+        c.items.val.setBigInt64(8, BigInt(s.count), true);
+        c.items.delta(totals, 0, { ...denseKey(s.n), zone: 12 }, 16);
+        // What combines to nothing goes; a first increment of nothing stays.
+        if (sums.has(s.n) && sum + s.sum === 0 && count + s.count === 0) sums.delete(s.n);
+        else sums.set(s.n, [sum + s.sum, count + s.count]);
+        if (sums.has(s.n)) maxSeq = Math.max(maxSeq, 10);
+      } else {
+        c.core.x.lockSetMode(primary, WRITE, s.writeSeq);
+        if (s.op === 'create') c.items.createForce(index, primary, ...dense(s.n));
+        else c.items.deleteForce(index, primary, ...dense(s.n));
+        dirty.add(s.n);
+        maxSeq = Math.max(maxSeq, 10, s.writeSeq);
+      }
+      if (c.core.x.itemDirtyItems() !== dirty.size + sums.size) throw new Error(`after ${s.op}`);
+    }
+    const seq = c.core.x.itemMaxDirtySeq();
+    if (seq > maxSeq || (dirty.size + sums.size > 0 && seq < 10)) throw new Error(`seq ${seq}`);
+    c.core.x.pageVerify();
+  }), { numRuns: 100, seed: 8 });
+  t.pass('100 histories');
   t.end();
 });

@@ -52,14 +52,15 @@ export function rawCore<T>(opts: RawCoreOptions = {}): RawCore<T> {
   };
 }
 
-function counted(raw: Record<string, RawFn>, calls: Map<string, number>): Record<string, RawFn> {
+/** The same exports, with every call of them counted by name in `calls`. */
+export function counted<T extends object>(raw: T, calls: Map<string, number>): T {
   return new Proxy(raw, {
     get(target, name: string) {
-      const fn = target[name];
+      const fn = Reflect.get(target, name) as unknown;
       if (typeof fn !== 'function') return fn;
-      return (...args: never[]) => {
+      return (...args: never[]): unknown => {
         calls.set(name, (calls.get(name) ?? 0) + 1);
-        return fn(...args);
+        return (fn as RawFn)(...args);
       };
     },
   });
