@@ -17,7 +17,8 @@
  * Invariants
  *   - at most one request per lock is in flight
  *   - reductions of one lock are carried out one by one in the order of arrival, are
- *     always answered, and never wait for our own requests or waiters
+ *     always answered, and never wait for our own requests, nor for waiters beyond the
+ *     tick in which a grant woke them
  *   - `mode` never serves more than the server has granted and not asked back
  *   - a lock that is idle in mode null does not exist
  *
@@ -220,16 +221,21 @@ export class LockClient {
    */
   tryLock(kind: LockKind, arg: number, mode: LockMode): ClientLock | null {
     const lock = this.find(kind, arg);
-    if (lock !== undefined && lock.retries > 0) lock.retries -= 1;
-    else this.releasePressure();
+    const retry = lock !== undefined && lock.retries > 0;
+    if (!retry) this.releasePressure();
     if (lock === undefined || this.isShutdown) return null;
-    if (!modeServes(lock.mode, mode)) {
-      this.settle(lock);
-      return null;
+    const served = modeServes(lock.mode, mode);
+    if (served) {
+      lock.users[mode] += 1;
+      this.idle.delete(lock);
     }
-    lock.users[mode] += 1;
-    this.idle.delete(lock);
-    return lock;
+    if (retry) {
+      lock.retries -= 1;
+      if (lock.reductions.length > 0) this.work(lock);
+    }
+    if (served) return lock;
+    this.settle(lock);
+    return null;
   }
 
   /**
@@ -415,12 +421,13 @@ export class LockClient {
     lock.waiters = [];
     lock.retries += this.isShutdown ? 0 : waiters.length;
     for (const w of waiters) w();
-    // A waiter that gave up must not keep the lock: its turn passes with this timer.
-    if (waiters.length > 0) this.deps.clock.after(RETRY_GRACE_MS, () => { this.endRetries(lock); });
+    // Whoever has not tried again when this tick's promises have run has given up.
+    if (waiters.length > 0) this.deps.clock.after(0, () => { this.endRetries(lock); });
   }
 
   private endRetries(lock: ClientLock): void {
     lock.retries = 0;
+    if (lock.reductions.length > 0) this.work(lock);
     this.settle(lock);
   }
 
@@ -444,7 +451,9 @@ export class LockClient {
   /** Starts the next reduction once its users fit. */
   private work(lock: ClientLock): void {
     const next = lock.reductions[0];
-    if (lock.working || next === undefined) return;
+    // A grant and the reduction that follows it often come in one segment: those whom the
+    // grant woke have their turn first, or two mounts could pass a lock on for ever unused.
+    if (lock.working || next === undefined || lock.retries > 0) return;
     const [, readers, writers, writeOnly] = lock.users;
     const fits = writers + writeOnly === 0
       && (readers === 0 || next.lock.newMode === LOCK_READ);
@@ -490,9 +499,6 @@ export class LockClient {
     if (this.taken.size > TAKEN_MAX && oldest !== undefined) this.taken.delete(oldest);
   }
 }
-
-/** How long a woken waiter has to try again before its lock may go. */
-const RETRY_GRACE_MS = 1000;
 
 function isZero(key: Key): boolean {
   return key.zone === 0 && key.first === 0n && key.second === 0n && key.fourth === 0;

@@ -1,16 +1,20 @@
 /**
- * One incarnation of the server as its starter sees it, and what it is made from.
+ * One incarnation of the server, made from what a thread or a simulation has.
  *
- * An election makes a new incarnation with `MakeServer`; it never comes back to life.
- * Source: server.md 1, 9.
+ * An election makes a new incarnation; it never comes back to life. It gets a core and
+ * fence requests of its own, so nothing of an earlier one is left.
+ * Source: server.md 1, 9; recovery.md 3.
  */
 import type { Device } from '../env/device.js';
-import type { Endpoint } from '../env/net.js';
 import type { Env } from '../env/env.js';
+import { Core } from '../core/core.js';
+import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import type { FenceView, LocalFenceAgent } from './fence.js';
+import { FenceRequests } from './fence.js';
 import type { Slot } from './quorum_block.js';
+import { Server } from './server.js';
 
 export interface ServerRun {
   /** Resolves when it is up. Rejects when it could not start; everything is put away then. */
@@ -24,25 +28,24 @@ export interface ServerRun {
 
 /** What a server tells about itself. */
 export interface ServerEvents {
-  /** It cannot go on and has to be stopped. */
+  /** It cannot go on and stops. */
   failed(error: ScoutfsError): void;
   /** The fence requests have changed. */
   fences(requests: FenceView[]): void;
 }
 
-export interface ServerDeps {
+export interface ServerParts {
   env: Env;
   log: Log;
+  counters: Counters;
   metaDevice: Device;
   dataDevice: Device;
   fsid: bigint;
   fmtVers: number;
-  /** rid of the mount this server belongs to; never fenced by it */
+  /** of the mount this server belongs to */
   rid: bigint;
   slotNr: number;
   slots: readonly Slot[];
-  /** address and port of our slot */
-  listenAt: Endpoint;
   /** read whenever it is used: can change while the server runs */
   options: { readonly logMergeWaitTimeoutMs: number };
   /** `tcp_keepalive_timeout_ms` */
@@ -52,4 +55,23 @@ export interface ServerDeps {
   fenceAgent: LocalFenceAgent | null;
 }
 
-export type MakeServer = (deps: ServerDeps, term: number, events: ServerEvents) => ServerRun;
+/** A server for the election of `term`. */
+export function makeServer(p: ServerParts, term: number, events: ServerEvents): ServerRun {
+  const fences = new FenceRequests(p.env.clock, p.fenceAgent, () => {
+    server.fencesChanged();
+    events.fences(fences.list());
+  });
+  const server: Server = new Server({
+    env: p.env, core: new Core(p.env.random, { memoryBytes: p.coreMemoryBytes }),
+    metaDevice: p.metaDevice, dataDevice: p.dataDevice, fsid: p.fsid, fmtVers: p.fmtVers,
+    slots: p.slots, slotNr: p.slotNr, term, rid: p.rid, fences, options: p.options,
+    silenceTimeoutMs: p.silenceTimeoutMs, log: p.log, counters: p.counters,
+    failed: (error) => { events.failed(error); },
+  });
+  return {
+    start: () => server.start(),
+    stop: () => server.stop(),
+    setFenced: (rid) => { fences.setFenced(rid); },
+    setFenceError: (rid) => { fences.setError(rid); },
+  };
+}

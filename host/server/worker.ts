@@ -1,0 +1,141 @@
+/**
+ * The thread of a quorum member: its election agent and, while it leads, the server.
+ *
+ * The thread has devices, sockets and a core of its own and shares nothing with the
+ * mount but messages (member_protocol.ts). It ends when it was told to stop and has put
+ * everything away.
+ */
+import type { Device } from '../env/device.js';
+import type { Env } from '../env/env.js';
+import { realEnv } from '../env/env.js';
+import type { ThreadSelf } from '../env/thread.js';
+import { threadSelf } from '../env/thread.js';
+import { readSupers } from '../disk/super.js';
+import { Counters } from '../observe/counters.js';
+import type { Log, LogLevel } from '../observe/log.js';
+import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import { localFenceAgent, runDirMounts } from './fence.js';
+import { Member } from './member.js';
+import type { FromMember, MemberConfig, ToMember } from './member_protocol.js';
+import { plainError } from './member_protocol.js';
+import { checkQuorumConfig } from './quorum_block.js';
+import { makeServer } from './server_run.js';
+
+type Self = ThreadSelf<ToMember, FromMember, MemberConfig>;
+
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug', 'trace'];
+
+/** A log whose lines are written by the mount. */
+function postedLog(self: Self): Log {
+  const last = LEVELS.indexOf(self.data.logLevel);
+  const enabled = (level: LogLevel): boolean => LEVELS.indexOf(level) <= last;
+  const line = (level: LogLevel) => (text: string): void => {
+    if (enabled(level)) self.post({ type: 'log', level, text });
+  };
+  const log: Log = {
+    error: line('error'), warn: line('warn'), info: line('info'), debug: line('debug'),
+    trace: line('trace'), enabled, withPrefix: () => log,
+  };
+  return log;
+}
+
+class MemberThread {
+  private readonly log: Log;
+  private readonly devices: Device[] = [];
+  private readonly counters = new Counters();
+  private member: Member | null = null;
+
+  constructor(private readonly env: Env, private readonly self: Self) {
+    this.log = postedLog(self);
+  }
+
+  async run(): Promise<void> {
+    try {
+      this.member = await this.begin();
+    } catch (e) {
+      await this.close();
+      this.self.post({ type: 'start-failed', error: plainError(asScoutfsError(e)) });
+      this.self.close();
+      return;
+    }
+    this.self.post({ type: 'started' });
+    this.self.onMessage((m) => { this.received(m); });
+  }
+
+  private async begin(): Promise<Member> {
+    const { env, self, log } = this;
+    const config = self.data;
+    const open = async (path: string): Promise<Device> => {
+      const device = await env.openDevice(path);
+      this.devices.push(device);
+      return device;
+    };
+    const metaDevice = await open(config.metaPath);
+    const dataDevice = await open(config.dataPath);
+    const { meta: sb } = await readSupers(metaDevice, dataDevice);
+    if (sb.hdr.fsid !== config.fsid) {
+      throw new ScoutfsError('MEMBER_VOLUME', 'EINVAL', {
+        message: `${config.metaPath}: the volume was replaced while it was being mounted`,
+      });
+    }
+    const slots = checkQuorumConfig(sb.qconf, config.slotNr);
+    return Member.start({
+      clock: env.clock, random: env.random, net: env.net, metaDevice, log,
+      fsid: config.fsid, rid: config.rid, slotNr: config.slotNr, slots,
+      heartbeatTimeoutMs: () => config.heartbeatTimeoutMs,
+      makeServer: (term, events) => makeServer({
+        env, log, metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
+        rid: config.rid, slotNr: config.slotNr, slots, options: config, counters: this.counters,
+        silenceTimeoutMs: config.silenceTimeoutMs, coreMemoryBytes: config.coreMemoryBytes,
+        fenceAgent: localFenceAgent(runDirMounts),
+      }, term, events),
+      roleChanged: (isLeader) => { self.post({ type: 'role', isLeader }); },
+      serverChanged: (status) => { self.post({ type: 'server', status }); },
+      fencesChanged: (requests) => { self.post({ type: 'fences', requests }); },
+      failed: (error) => { self.post({ type: 'failed', error: plainError(error) }); },
+    });
+  }
+
+  private received(m: ToMember): void {
+    const { member } = this;
+    if (member === null) return;
+    switch (m.type) {
+      case 'stop':
+        void this.stop(member);
+        break;
+      case 'status':
+        this.self.post({ type: 'status', id: m.id, text: member.status() });
+        break;
+      case 'option':
+        this.self.data[m.name] = m.value;
+        break;
+      case 'fenced':
+        member.setFenced(m.rid);
+        break;
+      case 'fence-error':
+        member.setFenceError(m.rid);
+        break;
+    }
+  }
+
+  private async stop(member: Member): Promise<void> {
+    let error: ScoutfsError | null = null;
+    try {
+      await member.stop();
+    } catch (e) {
+      error = asScoutfsError(e);
+    }
+    await this.close();
+    this.self.post({ type: 'stopped', error: error === null ? null : plainError(error) });
+    this.self.close();
+  }
+
+  private async close(): Promise<void> {
+    for (const d of this.devices.splice(0)) {
+      await d.close().catch((e: unknown) => { this.log.error(asScoutfsError(e).message); });
+    }
+  }
+}
+
+const self = threadSelf<ToMember, FromMember, MemberConfig>();
+if (self !== null) await new MemberThread(realEnv, self).run();
