@@ -6,7 +6,7 @@
  * rewritten whole from a list of items: sorted array, balanced links, hash table.
  */
 import { crc32c } from '../../host/core/crc32c.js';
-import { hash32, keyText, newKey } from '../../host/disk/check/keys.js';
+import { leafHashBucket } from '../../host/core/keys.js';
 import { BLOCK_LG_SIZE, BLOCK_MAGIC_BTREE, BTREE_LEAF_ITEM_HASH_BYTES,
   BTREE_LEAF_ITEM_HASH_NR, BlockHeader, BlockRef, Key, LogTrees, SuperBlock }
   from '../../host/core/format.js';
@@ -314,7 +314,7 @@ function layOutNode(v: DataView, bytes: Uint8Array, level: number, items: Item[]
 
 function insertHash(v: DataView, o: number): void {
   const table = BLOCK_LG_SIZE - BTREE_LEAF_ITEM_HASH_BYTES;
-  let b = hash32(v, o + 8, 32) % BTREE_LEAF_ITEM_HASH_NR;
+  let b = leafHashBucket(new Uint8Array(v.buffer, v.byteOffset + o + 8, 32));
   while (v.getUint16(table + b * 2, true) !== 0) b = (b + 1) % BTREE_LEAF_ITEM_HASH_NR;
   v.setUint16(table + b * 2, o, true);
 }
@@ -333,13 +333,6 @@ function link(v: DataView, from: number, to: number, parent: number): number {
   v.setUint16(o + 4, right, true);
   v.setUint8(o + 6, 1 + Math.max(height(left), height(right)));
   return node;
-}
-
-/** Text form of a decoded key. */
-export function textOf(k: Key): string {
-  const v = newKey();
-  Key.write(v, 0, k);
-  return keyText(v, 0);
 }
 
 /** A way to damage a volume. */

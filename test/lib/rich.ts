@@ -8,7 +8,7 @@
  * say so before they damage anything.
  */
 import { crc32c } from '../../host/core/crc32c.js';
-import { fingerprint, hash32, hash64 } from '../../host/disk/check/keys.js';
+import { direntNameHash, fnv1a64 } from '../../host/core/hash.js';
 import { BLOCK_MAGIC_ALLOC_LIST, BLOCK_MAGIC_SRCH_BLOCK, BLOCK_MAGIC_SRCH_PARENT, BlockRef,
   DataExtentVal, Dirent, Inode, LogMergeComplete, LogMergeFreeing, LogMergeRange,
   LogMergeRequest, LogMergeStatus, QuotaRuleVal, SrchCompact, SrchFile, XattrTotlVal }
@@ -44,8 +44,7 @@ const EMPTY_LIST = { ref: NO_REF, totalNr: 0, firstNr: 0, flags: 0 };
 const ZERO_KEY = key(0, 0, 0);
 
 export function nameHash(name: string): bigint {
-  const v = viewOf(Buffer.from(name, 'latin1'));
-  return (BigInt(fingerprint(v, 0, name.length)) << 32n) | BigInt(hash32(v, 0, name.length));
+  return direntNameHash(Buffer.from(name, 'latin1'));
 }
 
 export function direntValue(ino: number, name: string, pos: number, type: number): Uint8Array {
@@ -144,8 +143,7 @@ export function quotaItem(limit: bigint): Item {
     nameVal: [1n, 0n, 0n], limit, prio: 1, op: 1, ruleFlags: 0,
     nameSource: Uint8Array.of(0, 2, 0), nameFlags: Uint8Array.of(0, 0, 0),
   });
-  const { hi, lo } = hash64(viewOf(value), 0, value.length);
-  return item(key(10, 0, 4, (BigInt(hi) << 32n) | BigInt(lo)), value);
+  return item(key(10, 0, 4, fnv1a64(value)), value);
 }
 
 /** Adds one of everything below the root directory. */
@@ -201,7 +199,8 @@ export function enrich(v: Victim): Rich {
 
 // Merges
 
-function setLogMerge(v: Victim, items: Item[]): void {
+/** Replaces the log merge tree by one leaf. */
+export function setLogMerge(v: Victim, items: Item[]): void {
   const ref = v.newNode(0, items);
   v.editSuper((sb) => { sb.logMerge = { ref, height: 1 }; });
 }

@@ -14,6 +14,7 @@ import { ALLOC_FLAG_LOW, ALLOC_LIST_MAX_BLOCKS, BLOCK_MAGIC_ALLOC_LIST, DATA_DEV
   FREE_EXTENT_BLKNO_ZONE, FREE_EXTENT_ORDER_ZONE, META_DEV_START_BLKNO }
   from '../../core/format.js';
 import type { AllocListHead, AllocRoot } from '../../core/format.js';
+import { freeExtentOrder } from '../../core/keys.js';
 import type { Place } from './accounting.js';
 import { refAt, refOf } from './blocks.js';
 import type { Ref } from './blocks.js';
@@ -37,11 +38,6 @@ export interface AllocSpec {
 }
 
 const pair = new DataView(new ArrayBuffer(EXTENT_BYTES));
-
-/** `floor(log8(len))` as the size index stores it. Source: format.md 10.1 */
-function orderOf(len: number): bigint {
-  return BigInt(Math.floor((BigInt(len).toString(2).length - 1) / 3));
-}
 
 export function checkAllocRoot(ctx: Context, spec: AllocSpec): void {
   const { root, name } = spec;
@@ -98,7 +94,7 @@ function checkExtent(ctx: Context, spec: AllocSpec, c: TreeCursor, end: number, 
       { blkno: c.blkno, key: c.key });
     return false;
   }
-  if (bySize && c.view.getBigUint64(c.keyOff, true) !== MAX64 - orderOf(len)) {
+  if (bySize && c.view.getBigUint64(c.keyOff, true) !== MAX64 - BigInt(freeExtentOrder(len))) {
     ctx.report.finding('CHK_ALLOC_PAIR',
       `${spec.name} has an extent of ${len} blocks under the wrong size order`,
       { blkno: c.blkno, key: c.key });

@@ -14,8 +14,9 @@
  */
 import { BLOCK_LG_SIZE, BTREE_LEAF_ITEM_HASH_BYTES, BTREE_LEAF_ITEM_HASH_NR, BTREE_MAX_VAL_LEN,
   BTREE_VALUE_ALIGN, ITEM_FLAG_DELETION } from '../../core/format.js';
+import { leafHashBucket } from '../../core/keys.js';
 import type { Block } from './blocks.js';
-import { KEY_BYTES, ONES, compareKeys, hash32, keyText, num } from './keys.js';
+import { KEY_BYTES, ONES, bytesAt, compareKeys, keyText, num } from './keys.js';
 import type { KeyView } from './keys.js';
 import type { FindingId, Reporter } from './report.js';
 
@@ -274,7 +275,7 @@ export class BtreeBlockCheck {
       this.bad(block, e, 'CHK_BTREE_HASH', `has ${occupied} hash buckets for ${n} items`);
     }
     for (let i = 0, o = HEADER_BYTES; i < n; i++, o += ITEM_BYTES) {
-      let b = hash32(v, o + ITEM_KEY, KEY_BYTES) % BTREE_LEAF_ITEM_HASH_NR;
+      let b = leafHashBucket(bytesAt(v, o + ITEM_KEY, KEY_BYTES));
       let bucket = v.getUint16(table + b * 2, true);
       for (let probes = 1; bucket !== o && bucket !== 0 && probes < BTREE_LEAF_ITEM_HASH_NR;
         probes++) {

@@ -13,8 +13,9 @@
  * Spec: dir.md 1 and 2, format.md 14.2.
  */
 import { DIRENT_FIRST_POS, DT_DIR, DT_SOCK, Dirent, ROOT_INO } from '../../core/format.js';
+import { direntNameHash } from '../../core/hash.js';
 import type { Context } from './context.js';
-import { fingerprint, hash32, keyText, num } from './keys.js';
+import { bytesAt, keyText, num } from './keys.js';
 import type { FindingId } from './report.js';
 
 const PARENT_BYTES = 100;
@@ -117,8 +118,7 @@ export class EntryCheck {
 
   private checkName(v: DataView, k: number, o: number, nameLen: number): void {
     const at = o + Dirent.size;
-    if (hash32(v, at, nameLen) !== v.getUint32(o + 8, true)
-      || fingerprint(v, at, nameLen) !== v.getUint32(o + 12, true)) {
+    if (direntNameHash(bytesAt(v, at, nameLen)) !== v.getBigUint64(o + 8, true)) {
       this.bad('CHK_DIRENT_HASH', 'has another hash than that of its name', v, k);
     }
     for (let i = at; i < at + nameLen; i++) {

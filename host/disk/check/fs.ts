@@ -8,11 +8,12 @@
 import { FS_ZONE, INODE_INDEX_ZONE, ORPHAN_ZONE, QUOTA_ZONE, SQ_NS_LITERAL, SQ_NS__NR, SQ_OP__NR,
   SQ_RF_TOTL_COUNT, SQ_NF_SELECT, XATTR_INDX_ZONE, XATTR_TOTL_ZONE, QuotaRuleVal }
   from '../../core/format.js';
+import { fnv1a64 } from '../../core/hash.js';
 import type { Context } from './context.js';
 import { DirTree } from './dir.js';
 import { Forest } from './forest.js';
 import { InodeCheck } from './inode.js';
-import { KEY_BYTES, hash64, keyText } from './keys.js';
+import { KEY_BYTES, bytesAt, keyText } from './keys.js';
 import type { LogTree } from './logs.js';
 import { TotalTable } from './totl.js';
 
@@ -59,9 +60,9 @@ class QuotaCheck {
   constructor(private readonly ctx: Context) {}
 
   rule(v: DataView, k: number, o: number): void {
-    const { hi, lo } = hash64(v, o, QuotaRuleVal.size);
+    const hash = fnv1a64(bytesAt(v, o, QuotaRuleVal.size));
     const r = QuotaRuleVal.read(v, o);
-    const problem = v.getUint32(k + 8, true) !== lo || v.getUint32(k + 12, true) !== hi
+    const problem = v.getBigUint64(k + 8, true) !== hash
       ? 'is stored under another hash than its own' : this.problem(r, v, o);
     if (problem === '') return;
     this.ctx.report.finding('CHK_QUOTA_RULE', `a quota rule ${problem}`, { key: keyText(v, k) });

@@ -1,6 +1,6 @@
 /**
- * Keys where they lie: comparing, naming and hashing the 32 bytes of a key inside
- * a block without decoding them.
+ * Keys where they lie: comparing and naming the 32 bytes of a key inside a block
+ * without decoding them. (host/core/keys.ts is for keys that are made or changed.)
  *
  *  ╒═════════╤══════════╤═════════╤════════╤══════╤══════╤══════╕
  *  │ first 8 │ second 8 │ third 8 │fourth 1│zone 1│type 1│ pad 5│
@@ -9,10 +9,9 @@
  *
  * 64-bit fields that are compared with counts are read as doubles. Those above
  * 2^53 lose low bits, but are then far beyond any count they are compared with.
- * Spec: format.md 3, 7, 8.3, 11.
+ * Spec: format.md 7 and 8.3.
  */
-import { FOREST_BLOOM_BITS, FS_ZONE, INODE_INDEX_ZONE, ORPHAN_TYPE, ORPHAN_ZONE }
-  from '../../core/format.js';
+import { FS_ZONE, INODE_INDEX_ZONE, ORPHAN_TYPE, ORPHAN_ZONE } from '../../core/format.js';
 
 export const KEY_BYTES = 32;
 const TWO32 = 0x100000000;
@@ -93,39 +92,6 @@ export function makeKey(k: KeyView, zone: number, first: number, type: number, s
   return k;
 }
 
-/** FNV-1a of 32 bits. */
-export function hash32(v: DataView, off: number, len: number): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < len; i++) h = Math.imul(h ^ v.getUint8(off + i), 0x01000193);
-  return h >>> 0;
-}
-
-/** FNV-1a of 64 bits, as its high and low words. */
-export function hash64(v: DataView, off: number, len: number): { hi: number; lo: number } {
-  let lo = 0x84222325;
-  let hi = 0xcbf29ce4;
-  for (let i = 0; i < len; i++) {
-    lo = (lo ^ v.getUint8(off + i)) >>> 0;
-    // The prime is 2^40 + 435.
-    const p = lo * 435;
-    hi = (Math.imul(hi, 435) + Math.floor(p / TWO32) + (lo << 8)) >>> 0;
-    lo = p >>> 0;
-  }
-  return { hi, lo };
-}
-
-/** Order-preserving half of a name hash. Source: format.md 3.4 */
-export function fingerprint(v: DataView, off: number, len: number): number {
-  const step = Math.max(len >> 2, 1);
-  let f = 0;
-  for (let k = 0; k < 32; k++) {
-    const bit = k * step;
-    if (bit >= 8 * len) break;
-    if (((v.getUint8(off + (bit >> 3)) >> (7 - (bit & 7))) & 1) !== 0) f |= 1 << (31 - k);
-  }
-  return f >>> 0;
-}
-
 /** Start key of the cluster lock that covers a file system item. Source: format.md 8.3 */
 export function lockStart(k: KeyView, v: DataView, off: number): KeyView {
   const zone = zoneOf(v, off);
@@ -143,11 +109,7 @@ export function lockStart(k: KeyView, v: DataView, off: number): KeyView {
   return k;
 }
 
-/** The three bloom bits of a lock's start key. Source: format.md 11 */
-export function bloomBits(k: KeyView): [number, number, number] {
-  const { hi, lo } = hash64(k, 0, KEY_BYTES);
-  return [lo % FOREST_BLOOM_BITS,
-    (((hi << 13) | (lo >>> 19)) >>> 0) % FOREST_BLOOM_BITS,
-    // two shifts of 19 leave the upper 26 bits
-    (hi >>> 6) % FOREST_BLOOM_BITS];
+/** The bytes `off .. off + len - 1` of a view. */
+export function bytesAt(v: DataView, off: number, len: number): Uint8Array {
+  return new Uint8Array(v.buffer, v.byteOffset + off, len);
 }

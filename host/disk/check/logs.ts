@@ -11,6 +11,7 @@
 import { BLOCK_MAGIC_BLOOM, FOREST_BLOOM_BITS, LOG_TREES_FINALIZED, LOG_TREES_ZONE, LogTrees,
   MOUNTED_CLIENT_QUORUM, MOUNTED_CLIENT_ZONE, MountedClientBtreeVal } from '../../core/format.js';
 import type { AllocRoot, SrchFile } from '../../core/format.js';
+import { bloomBits } from '../../core/keys.js';
 import { checkAllocList, checkAllocRoot } from './alloc.js';
 import { popcount } from './accounting.js';
 import type { Block } from './blocks.js';
@@ -18,7 +19,7 @@ import { refOf } from './blocks.js';
 import type { Context } from './context.js';
 import { decodeItem } from './decode.js';
 import { TreeCursor } from './cursor.js';
-import { bloomBits, lockStart, newKey, num, zoneOf } from './keys.js';
+import { KEY_BYTES, bytesAt, lockStart, newKey, num, zoneOf } from './keys.js';
 
 const BLOOM_HEADER_BYTES = 40;
 const ZONES_MAX = 1024;
@@ -173,7 +174,7 @@ export class LogItemCheck {
     if (this.bloom === null || this.bloomMissed) return;
     const lock = lockStart(this.lock, c.view, c.keyOff);
     if (this.isLast(lock)) return;
-    for (const b of bloomBits(lock)) {
+    for (const b of bloomBits(bytesAt(lock, 0, KEY_BYTES))) {
       const byte = this.bloom.view.getUint8(BLOOM_HEADER_BYTES + (b >>> 3));
       if (((byte >>> (b & 7)) & 1) !== 0) continue;
       this.bloomMissed = true;

@@ -170,7 +170,7 @@ function freedBy({ blk, pos, sfl }: SrchCompactInput): (level: number, leaf: num
 }
 
 /** Levels that a file with this many leaves needs. */
-function heightFor(blocks: number): number {
+export function heightFor(blocks: number): number {
   if (blocks <= 1) return blocks;
   let h = 2;
   while (blocks - 1 >= SRCH_PARENT_REFS ** (h - 1)) h++;

@@ -11,10 +11,11 @@
  *
  * Spec: xattr.md 1, 2 and 5, format.md 14.5 and 14.6.
  */
-import { KEY_BYTES, hash64, keyText, newKey, num, setNum } from './keys.js';
+import { KEY_BYTES, bytesAt, keyText, newKey, num, setNum } from './keys.js';
 import { XATTR_INDX_ZONE, XATTR_MAX_PART_SIZE, XATTR_TOTL_ZONE, Xattr }
   from '../../core/format.js';
 import { crc32c } from '../../core/crc32c.js';
+import { fnv1a64 } from '../../core/hash.js';
 import type { Context } from './context.js';
 import type { FindingId } from './report.js';
 import type { TotalTable } from './totl.js';
@@ -44,7 +45,7 @@ export function parseTags(name: string): Tags | null {
   for (let at = TAGGED_PREFIX.length; ; at += TAG_CHARS) {
     const word = name.slice(at, at + TAG_CHARS);
     const tag = (['hide', 'indx', 'srch', 'totl'] as const).find((t) => word === `${t}.`);
-    if (tag === undefined) return any && !(tags.totl && tags.indx) ? tags : null;
+    if (tag === undefined) return any ? tags : null;
     if (tags[tag]) return null;
     tags[tag] = true;
     any = true;
@@ -157,7 +158,7 @@ export class XattrCheck {
       return false;
     }
     this.totalBytes = Xattr.size + nameLen + valLen;
-    const nameBytes = new Uint8Array(v.buffer, v.byteOffset + o + Xattr.size, nameLen);
+    const nameBytes = bytesAt(v, o + Xattr.size, nameLen);
     const name = Buffer.from(nameBytes).toString('latin1');
     if (crc32c(CRC_INIT, nameBytes) !== this.hash) {
       this.bad('CHK_XATTR_HASH', 'is stored under another hash than that of its name', v, k);
@@ -169,22 +170,21 @@ export class XattrCheck {
       this.bad('CHK_XATTR_NAME', 'has a name outside the supported name spaces', v, k);
     }
     const rest = Math.min(valLen, len - Xattr.size - nameLen);
-    const value = new Uint8Array(v.buffer, v.byteOffset + o + Xattr.size + nameLen, rest);
-    this.tagged(name, hash64(v, o + Xattr.size, nameLen), value, valLen, v, k);
+    const value = bytesAt(v, o + Xattr.size + nameLen, rest);
+    this.tagged(name, nameBytes, value, valLen, v, k);
     return true;
   }
 
   /** What the tags of a name promise elsewhere. */
-  private tagged(name: string, hash: { hi: number; lo: number }, value: Uint8Array,
+  private tagged(name: string, nameBytes: Uint8Array, value: Uint8Array,
     valLen: number, v: DataView, k: number): void {
     const tags = parseTags(name);
-    if (tags === null) {
+    if (tags === null || (tags.totl && tags.indx)) {
       this.bad('CHK_XATTR_TAG', 'has a name with invalid tags', v, k);
       return;
     }
     if (tags.srch) {
-      this.entry.setUint32(0, hash.lo, true);
-      this.entry.setUint32(4, hash.hi, true);
+      this.entry.setBigUint64(0, fnv1a64(nameBytes), true);
       setNum(this.entry, 8, this.ino);
       setNum(this.entry, 16, this.id);
       this.ctx.ledger.put('srch/xattr', -1, 0, this.entry, 0, ENTRY_BYTES, v, k);
