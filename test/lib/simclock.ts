@@ -11,9 +11,10 @@ interface Timer {
   fn: () => void;
 }
 
-/** Lets everything that only waits for promises run. */
-export async function settle(rounds = 50): Promise<void> {
-  for (let i = 0; i < rounds; i++) await Promise.resolve();
+/** Lets everything that only waits for promises run to its end, or `rounds` of it. */
+export async function settle(rounds?: number): Promise<void> {
+  if (rounds === undefined) await new Promise((resolve) => { setImmediate(resolve); });
+  else for (let i = 0; i < rounds; i++) await Promise.resolve();
 }
 
 export class SimClock implements Clock {

@@ -91,10 +91,10 @@ t.test('a socket that was of use is replaced at once', async (t) => {
   w.client.start();
   await w.client.getLastSeq();
   w.server?.breakSocket(RID);
-  await settle(200);
+  await settle();
   t.equal(w.client.isConnected, true, 'without time passing');
   w.server?.breakSocket(RID);
-  await settle(200);
+  await settle();
   t.equal(w.client.isConnected, false, 'a useless one after 100 ms');
   await w.clock.advance(100);
   t.equal(w.client.isConnected, true);
@@ -115,10 +115,10 @@ t.test('answers to the server', async (t) => {
   ask(F.NET_CMD_LOCK, encode(LockPlain, { key: keyZeros(), writeSeq: 0, oldMode: 2, newMode: 1 }));
   ask(F.NET_CMD_LOCK_RECOVER, new Uint8Array(32));
   ask(F.NET_CMD_OPEN_INO_MAP, encode(F.OpenInoMapArgs, { groupNr: 3, reqId: 4 }));
-  await settle(200);
+  await settle();
   t.same(got, [0, 48, 8, 144]);
   w.client.lock({ key: keyZeros(), writeSeq: 0, oldMode: 0, newMode: 2 });
-  await settle(200);
+  await settle();
   t.same(w.log.slice(2), ['sync', 'invalidate 1', 'grant 2 seq 9']);
   const { attempts } = w;
   ask(F.NET_CMD_STATFS, new Uint8Array(0));
@@ -161,7 +161,7 @@ t.test('farewell', async (t) => {
   await w.clock.advance(5000);
   t.equal(left, false, 'waits as long as the server wants');
   (farewell as NetRequest | null)?.respond(null);
-  await settle(200);
+  await settle();
   t.equal(left, true);
   await w.client.stop();
   await w.clock.advance(30_000);
