@@ -17,6 +17,8 @@ import { mountIdent } from '../observe/log.js';
 import { asScoutfsError } from '../observe/errors.js';
 
 const DEFAULT_ROOT = '/run/scoutfs';
+/** Where upstream's kernel module shows its mounts. */
+const KERNEL_ROOT = '/sys/fs/scoutfs';
 /** Field of /proc/<pid>/stat, counted after the command name, that is the start time. */
 const STAT_START_FIELD = 19;
 const KILL_POLL_MS = 10;
@@ -116,6 +118,16 @@ export function listMounts(): MountInfo[] {
   } catch (e) {
     if (asScoutfsError(e).errno === 'ENOENT') return [];
     throw e;
+  }
+}
+
+/** Whether a kernel module of this host serves the mount. */
+export function isKernelMount(rid: bigint): boolean {
+  try {
+    return fs.readdirSync(KERNEL_ROOT).some((ident) =>
+      fs.readFileSync(join(KERNEL_ROOT, ident, 'rid'), 'utf8').trim() === hex16(rid));
+  } catch {
+    return false;
   }
 }
 

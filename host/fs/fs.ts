@@ -17,7 +17,6 @@ import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
-import { errnoError } from '../observe/errors.js';
 import { BlockCache, Buffers } from './block_cache.js';
 import type { DataAlloc, PreallocOptions } from './block_map.js';
 import { BlockMap } from './block_map.js';
@@ -32,13 +31,14 @@ import { Dirs, newSymlink } from './dir.js';
 import { Extents } from './ext.js';
 import { DataGuard } from './guard.js';
 import { IndexHold } from './index_hold.js';
+import { Ioctls } from './ioctl.js';
 import { Inodes, fillAttr, rdevFromUser } from './inode.js';
 import { InodeRec, S_IFDIR, S_IFMT, S_IFREG } from './inode_item.js';
 import { Renames } from './rename.js';
 import { Space } from './space.js';
 import { fillStatfs } from './statfs.js';
 import type {
-  AttrOut, Call, Caller, DirSink, EntryOut, Name, OpSource, OpenOut, ReadIn,
+  AttrOut, Call, Caller, DirSink, EntryOut, IoctlIn, IoctlOut, Name, OpSource, OpenOut, ReadIn,
   SetAttr, StatfsOut, VfsOps, WriteIn,
 } from './vfs.js';
 import { XATTR_REPLACE } from './vfs.js';
@@ -81,6 +81,7 @@ export class FileSystem implements VfsOps {
   private readonly dirs: Dirs;
   private readonly renames: Renames;
   private readonly xattrs: Xattrs;
+  private readonly ioctls: Ioctls;
   private readonly space: Space;
   private readonly data: Data;
   private readonly unlinked = new Set<number>();
@@ -97,6 +98,7 @@ export class FileSystem implements VfsOps {
     this.dirs = new Dirs(this.cx, this.inodes);
     this.renames = new Renames(this.cx, this.inodes, this.dirs);
     this.xattrs = new Xattrs(this.cx, this.inodes);
+    this.ioctls = new Ioctls(this.inodes);
     const extents = new Extents(items);
     const buffers = new Buffers();
     const guard = new DataGuard();
@@ -267,8 +269,8 @@ export class FileSystem implements VfsOps {
     this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
   }
 
-  ioctl(): undefined {
-    throw errnoError('ENOTTY');
+  ioctl(op: Op, _call: Call, ino: number, req: IoctlIn, out: IoctlOut): undefined {
+    this.ioctls.run(op, ino, req, out);
   }
 
   /** I(group) goes away: those who wait for data of its inodes look again. */

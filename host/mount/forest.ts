@@ -19,6 +19,8 @@ import { ERRNO, ScoutfsError } from '../observe/errors.js';
 export interface ForestDeps {
   core: Core;
   getRoots(): Promise<NetRoots>;
+  /** Commits the open transaction: what is dirty can be evicted afterwards. */
+  commit(): Promise<void>;
   /** Number of grants so far; a lock's `grantNr` is its value when it was granted. */
   grantNr(): number;
   grantNrOf(lock: LockPtr): number;
@@ -31,8 +33,8 @@ interface Roots {
   barrier: number;
 }
 
-/** Clean items let go of when the cache is full. */
-const SHRINK_BYTES = 8 * 1024 * 1024;
+/** Commits that one read asks for when memory is full of dirty items and blocks. */
+const COMMITS_MAX = 3;
 
 export class Forest {
   readonly stats = { reads: 0, getRoots: 0, stale: 0 };
@@ -56,12 +58,15 @@ export class Forest {
     const { core } = this.deps;
     this.stats.reads += 1;
     let staleRoots = '';
+    let commits = 0;
     for (;;) {
       const at = await this.rootsFor(lock);
       const r = await this.tryRead(at, lock, key);
       if (r === 0) return;
-      if (r === -ERRNO.ENOMEM) {
-        core.x.itemShrink(SHRINK_BYTES);
+      if (r === -ERRNO.ENOMEM && commits < COMMITS_MAX) {
+        // the read has evicted all that is clean: only a commit makes room
+        commits += 1;
+        await this.deps.commit();
         continue;
       }
       if (r !== -ERRNO.ESTALE) throw core.error('reading items', r);

@@ -15,7 +15,7 @@
 import type { Clock, TimerHandle } from '../env/clock.js';
 import { isLocalAddr } from '../env/host_addr.js';
 import { ipv4String } from '../env/net.js';
-import { killMount, listMounts } from '../env/rundir.js';
+import { isKernelMount, killMount, listMounts } from '../env/rundir.js';
 import { ScoutfsError } from '../observe/errors.js';
 
 /** How long an agent may take for one request. */
@@ -155,13 +155,16 @@ export class FenceRequests {
 export interface LocalMounts {
   /** Is this an IPv4 address of this host? */
   isLocal(ipv4Addr: number): boolean;
-  /** Whether the mount `rid` was served by a daemon of ours here, and that one still runs. */
-  stateOf(rid: bigint): 'running' | 'gone' | 'unknown';
+  /**
+   * What serves the mount `rid` on this host: a daemon, nothing (it died, or the host was
+   * restarted since), or something that is not ours to end.
+   */
+  stateOf(rid: bigint): 'running' | 'gone' | 'foreign';
   /** Kills the daemon of the mount and waits until it is gone; false when it is not. */
   kill(rid: bigint): Promise<boolean>;
 }
 
-/** The agent for this host. Of a mount it has never heard of it says nothing. */
+/** The agent for this host: a mount at an address of ours that nothing here serves is gone. */
 export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
   return {
     async fence(rid, ipv4Addr) {
@@ -178,9 +181,9 @@ export const runDirMounts: LocalMounts = {
   isLocal: isLocalAddr,
   stateOf(rid) {
     const mount = listMounts().find((m) => m.rid === rid);
-    // Of our own mount somebody else has to judge.
-    if (mount === undefined || mount.pid === process.pid) return 'unknown';
-    return mount.alive ? 'running' : 'gone';
+    // Of our own mount, and of one that a kernel module serves, somebody else has to judge.
+    if (mount?.pid === process.pid || isKernelMount(rid)) return 'foreign';
+    return mount?.alive === true ? 'running' : 'gone';
   },
   async kill(rid) {
     const mount = listMounts().find((m) => m.rid === rid);

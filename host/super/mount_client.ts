@@ -112,6 +112,7 @@ export class MountClient {
     });
     this.forest = new Forest({
       core: this.core, getRoots: () => this.client.getRoots(),
+      commit: () => this.trans.commit(),
       grantNr: () => this.locks.grantNr,
       grantNrOf: (ptr) => this.locks.grantNrOf(ptr),
     });

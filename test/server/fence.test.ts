@@ -48,7 +48,7 @@ t.test('mounts of this host are fenced at once', async (t) => {
   const states = new Map<bigint, 'running' | 'gone'>([[7n, 'running'], [8n, 'gone'], [5n, 'running']]);
   const host: LocalMounts = {
     isLocal: (addr) => addr === 0x7f000001,
-    stateOf: (rid) => states.get(rid) ?? 'unknown',
+    stateOf: (rid) => states.get(rid) ?? 'foreign',
     kill: async (rid) => { killed.push(rid); return rid === 7n; },
   };
   const clock = new SimClock();
@@ -59,7 +59,7 @@ t.test('mounts of this host are fenced at once', async (t) => {
   f.create(6n, 0x7f000001, 'client_recovery');
   await settle();
   t.same(f.list().map((r) => [r.rid, r.fenced]),
-    [[7n, true], [8n, true], [9n, false], [6n, false]], 'who is unknown here is not fenced');
+    [[7n, true], [8n, true], [9n, false], [6n, false]], 'what is not ours to end is not fenced');
   t.same(killed, [7n]);
   f.create(5n, 0x7f000001, 'client_recovery');
   await settle();

@@ -1,0 +1,166 @@
+/**
+ * Real mounts for tests: volumes on sparse image files, and the compiled command.
+ *
+ * Every rig has a folder of its own with images, mount point and run directory, and
+ * unmounts, or kills, what is left at its end. Tests that use it need root and
+ * /dev/fuse and say so in one line when they are missing.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, truncateSync }
+  from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { repoDir, tempDir } from './shared.js';
+
+const GIB = 1024 ** 3;
+const COMMAND_TIMEOUT_MS = 240_000;
+
+/** For tap's `skip`: false when this process can mount, else the reason. */
+export function skipWithoutFuse(): false | string {
+  if (process.getuid?.() !== 0) return 'mounting needs root';
+  return existsSync('/dev/fuse') ? false : 'no /dev/fuse';
+}
+
+export interface Result {
+  status: number;
+  out: string;
+  err: string;
+}
+
+/** A TCP port that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const s = createServer();
+    s.on('error', reject);
+    s.listen(0, '127.0.0.1', () => {
+      const at = s.address();
+      s.close(() => {
+        if (at === null || typeof at === 'string') reject(new Error('no port'));
+        else resolve(at.port);
+      });
+    });
+  });
+}
+
+export class Rig {
+  readonly dir: string;
+  readonly meta: string;
+  readonly data: string;
+  readonly mnt: string;
+  readonly run: string;
+  readonly log: string;
+  private readonly remove: () => void;
+
+  constructor(name: string) {
+    const { dir, remove } = tempDir(`scoutfs-${name}`);
+    this.dir = dir;
+    this.remove = remove;
+    this.meta = join(dir, 'meta.img');
+    this.data = join(dir, 'data.img');
+    this.mnt = join(dir, 'mnt');
+    this.run = join(dir, 'run');
+    this.log = join(dir, 'log');
+    mkdirSync(this.mnt);
+  }
+
+  /** Runs the command. */
+  scoutfs(...args: string[]): Result {
+    const r = spawnSync(process.execPath, [join(repoDir, 'dist', 'host', 'cli', 'scoutfs.js'), ...args], {
+      encoding: 'utf8', env: { ...process.env, SCOUTFS_RUN_DIR: this.run },
+      timeout: COMMAND_TIMEOUT_MS, maxBuffer: 1 << 28,
+    });
+    return { status: r.status ?? -1, out: r.stdout, err: r.stderr };
+  }
+
+  /** As scoutfs, but a failure is an error with what it said. */
+  must(...args: string[]): string {
+    const r = this.scoutfs(...args);
+    if (r.status !== 0) throw new Error(`scoutfs ${args.join(' ')}: ${r.status}: ${r.err}${r.out}`);
+    return r.out;
+  }
+
+  makeImages(metaBytes = 6 * GIB, dataBytes = 4 * GIB): void {
+    for (const [path, bytes] of [[this.meta, metaBytes], [this.data, dataBytes]] as const) {
+      closeSync(openSync(path, 'w'));
+      truncateSync(path, bytes);
+    }
+  }
+
+  async mkfs(metaBytes?: number, dataBytes?: number): Promise<void> {
+    this.makeImages(metaBytes, dataBytes);
+    this.must('mkfs', '-A', '-f', '-Q', `0,127.0.0.1,${await freePort()}`, this.meta, this.data);
+  }
+
+  /** Arguments of a mount of slot 0. */
+  mountArgs(options = ''): string[] {
+    return ['mount', '--log', this.log, '-o',
+      `metadev_path=${this.meta},quorum_slot_nr=0${options === '' ? '' : `,${options}`}`,
+      this.data, this.mnt];
+  }
+
+  mount(options = ''): void {
+    this.must(...this.mountArgs(options));
+  }
+
+  umount(): void {
+    this.must('umount', this.mnt);
+  }
+
+  /** Process of the live daemon, 0 when there is none. */
+  get daemonPid(): number {
+    if (!existsSync(this.run)) return 0;
+    for (const ident of readdirSync(this.run)) {
+      const file = join(this.run, ident, 'pid');
+      if (!existsSync(file)) continue;
+      const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
+      if (existsSync(`/proc/${pid}`)) return pid;
+    }
+    return 0;
+  }
+
+  /** Kills the daemon as a power cut of its host would. */
+  kill(): void {
+    const pid = this.daemonPid;
+    if (pid !== 0) process.kill(pid, 'SIGKILL');
+    while (existsSync(`/proc/${pid}/fd`) && readdirSafe(`/proc/${pid}/fd`).length > 0) sleepMs(5);
+  }
+
+  /** The checker's findings, one line each; empty for a sound volume. */
+  check(): string[] {
+    const r = this.scoutfs('check', '--json', this.meta, this.data);
+    const report = JSON.parse(r.out) as { findings: { id: string; message: string }[] };
+    return report.findings.map((f) => `${f.id}: ${f.message}`);
+  }
+
+  /** Text of the daemon's log. */
+  logText(): string {
+    return existsSync(this.log) ? readFileSync(this.log, 'utf8') : '';
+  }
+
+  /** Unmounts or kills what is left and removes everything. */
+  end(): void {
+    const pid = this.daemonPid;
+    if (pid !== 0) this.scoutfs('umount', '-t', '20', this.mnt);
+    if (this.daemonPid !== 0) process.kill(this.daemonPid, 'SIGKILL');
+    spawnSync('umount', ['-l', this.mnt]);
+    this.remove();
+  }
+}
+
+function readdirSafe(dir: string): string[] {
+  try {
+    return readdirSync(dir);
+  } catch {
+    return [];
+  }
+}
+
+function sleepMs(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
+/** Output of a command; throws when it fails. */
+export function sh(command: string, cwd?: string): string {
+  return execFileSync('bash', ['-c', command],
+    { encoding: 'utf8', maxBuffer: 1 << 28, ...(cwd === undefined ? {} : { cwd }) });
+}
