@@ -90,7 +90,8 @@ export class MemFs implements VfsOps {
   private readonly inodes = new Map<number, Inode>();
   private nextIno = ROOT + 1;
 
-  constructor() {
+  /** `inoStride` spreads inode numbers, so that few of them share a lock. */
+  constructor(private readonly inoStride = 1) {
     const root = new Inode(ROOT, S_IFDIR | 0o755);
     root.nlink = 2;
     this.inodes.set(ROOT, root);
@@ -353,6 +354,16 @@ export class MemFs implements VfsOps {
     }
   }
 
+  /** The inode a name leads to, or 0. */
+  peek(dir: number, name: Name): number {
+    return this.inodes.get(dir)?.names.get(keyOf(name))?.ino ?? 0;
+  }
+
+  /** The number that the next inode will get. */
+  get upcomingIno(): number {
+    return this.nextIno;
+  }
+
   /** Appends behind the kernel's back, as another node would. */
   append(ino: number, data: Uint8Array): void {
     const inode = this.inode(ino);
@@ -382,7 +393,8 @@ export class MemFs implements VfsOps {
   }
 
   private newInode(call: Call, dir: Inode, mode: number): Inode {
-    const inode = new Inode(this.nextIno++, mode);
+    const inode = new Inode(this.nextIno, mode);
+    this.nextIno += this.inoStride;
     inode.uid = call.uid;
     inode.gid = call.gid;
     if ((dir.mode & S_ISGID) !== 0) {

@@ -90,6 +90,32 @@ static int mmap_hold(const char *path)
 	return 0;
 }
 
+/* one counter in a page that two mounts map: every store must be seen through the other */
+static int mmap_pingpong(const char *a, const char *b, long rounds)
+{
+	const char *path[2] = { a, b };
+	volatile long *map[2];
+	long i;
+	int fd, k;
+
+	for (k = 0; k < 2; k++) {
+		TRY(fd = open(path[k], O_RDWR | O_CREAT, 0644));
+		if (k == 0)
+			TRY(ftruncate(fd, 4096));
+		map[k] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (map[k] == MAP_FAILED)
+			return fail();
+	}
+	for (i = 0; i < rounds; i++) {
+		if (*map[i & 1] != i) {
+			printf("round %ld: %ld\n", i, *map[i & 1]);
+			return 1;
+		}
+		*map[i & 1] = i + 1;
+	}
+	return 0;
+}
+
 static int list(const char *path)
 {
 	struct dirent *de;
@@ -117,6 +143,8 @@ int main(int argc, char **argv)
 		return mmap_shared(a);
 	if (!strcmp(cmd, "mmap-hold"))
 		return mmap_hold(a);
+	if (!strcmp(cmd, "mmap-pingpong"))
+		return mmap_pingpong(a, b, n);
 	if (!strcmp(cmd, "list"))
 		return list(a);
 	if (!strcmp(cmd, "rename2")) {
