@@ -165,7 +165,10 @@ export class Commits {
     return new Hold(this);
   }
 
-  /** Holds, runs `fn`, applies. An error of `fn` is thrown at once. */
+  /**
+   * Holds, runs `fn`, applies, unless `fn` has released: it changed nothing. An error of `fn`
+   * is thrown at once.
+   */
   async transact<T>(fn: (tx: Hold) => Promise<T>): Promise<T> {
     const tx = await this.hold();
     let result: T;
@@ -175,7 +178,7 @@ export class Commits {
       tx.release();
       throw e;
     }
-    await tx.apply();
+    if (tx.held) await tx.apply();
     return result;
   }
 
@@ -220,7 +223,9 @@ export class Commits {
 
   /** For Hold: waits for the commit that includes the changes. */
   join(): Promise<void> {
-    const done = new Promise<void>((resolve, reject) => { this.appliers.push({ resolve, reject }); });
+    const done = new Promise<void>((resolve, reject) => {
+      this.appliers.push({ resolve, reject });
+    });
     this.leave();
     return done;
   }

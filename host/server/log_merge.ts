@@ -74,33 +74,42 @@ interface Piece {
 }
 
 export class LogMerges {
-  constructor(private readonly s: ServerContext, private readonly freeing: FreeingWorker) {}
+  /** `pauseShare`: of what splicing finds to allocate from, the rest that makes it commit. */
+  constructor(private readonly s: ServerContext, private readonly freeing: FreeingWorker,
+    private readonly pauseShare = 0.25) {}
 
   private get commits(): Commits { return this.s.commits; }
   private get tree(): number { return this.commits.sup.logMerge; }
 
   /** GET_LOG_MERGE. @throws ENOENT when there is nothing to do */
-  get(rid: bigint): Promise<Uint8Array> {
-    return this.commits.transact(async (tx) => {
-      for (;;) {
-        const status = await this.status();
-        if (status === null) throw errnoError('ENOENT');
-        const range = await this.nextRange(status.nextRangeKey);
-        if (status.nrRequests === 0 && (range === null || status.nrComplete >= BATCH_MAX)) {
-          await this.splice(tx, status);
-          continue;
-        }
-        if (range === null || status.nrRequests + status.nrComplete >= BATCH_MAX) {
-          throw errnoError('ENOENT');
-        }
-        const start = await this.leastInputKey(range, status.seq);
-        if (start === null) {
-          await this.commits.space.delete(this.tree, rangeKey(range.start));
-          continue;
-        }
-        return await this.handOut(rid, status, await this.piece(range, start));
+  async get(rid: bigint): Promise<Uint8Array> {
+    const request = await this.commits.transact((tx) => this.find(tx, rid));
+    if (request === null) throw errnoError('ENOENT');
+    return request;
+  }
+
+  /** What is found out on the way, that a merge is complete for one, is committed too. */
+  private async find(tx: Hold, rid: bigint): Promise<Uint8Array | null> {
+    for (let changed = false; ; changed = true) {
+      const status = await this.status();
+      const idle = (): null => {
+        if (!changed) tx.release();
+        return null;
+      };
+      if (status === null) return idle();
+      const range = await this.nextRange(status.nextRangeKey);
+      if (status.nrRequests === 0 && (range === null || status.nrComplete >= BATCH_MAX)) {
+        await this.splice(tx, status);
+        continue;
       }
-    });
+      if (range === null || status.nrRequests + status.nrComplete >= BATCH_MAX) return idle();
+      const start = await this.leastInputKey(range, status.seq);
+      if (start === null) {
+        await this.commits.space.delete(this.tree, rangeKey(range.start));
+        continue;
+      }
+      return await this.handOut(rid, status, await this.piece(range, start));
+    }
   }
 
   private async status(): Promise<LogMergeStatus | null> {
@@ -197,7 +206,8 @@ export class LogMerges {
   }
 
   private insertRange(start: Key, end: Key): Promise<void> {
-    return this.commits.space.insert(this.tree, rangeKey(start), encode(LogMergeRange, { start, end }));
+    return this.commits.space.insert(this.tree, rangeKey(start),
+      encode(LogMergeRange, { start, end }));
   }
 
   /** COMMIT_LOG_MERGE. @throws ENOENT for what is not requested (any more) */
@@ -279,7 +289,7 @@ export class LogMerges {
   /** One or more commits; ends with the commit held. */
   private async splice(tx: Hold, status: LogMergeStatus): Promise<void> {
     const { space } = this.commits;
-    const low = Math.floor(Math.min(space.availNr, space.freedRemaining) / 4);
+    const low = Math.ceil(Math.min(space.availNr, space.freedRemaining) * this.pauseShare);
     const isLow = (): boolean => space.availNr < low || space.freedRemaining < low;
     for (const { key, val } of await this.completions()) {
       if (isLow()) return this.pause(tx);
@@ -329,7 +339,9 @@ export class LogMerges {
     const { commits } = this;
     const { core } = this.s;
     await withRec(core, val, async (rec) => {
-      if (listIsEmpty(core, rec.ptr + META_AVAIL) && listIsEmpty(core, rec.ptr + META_FREED)) return;
+      const spliced = listIsEmpty(core, rec.ptr + META_AVAIL) &&
+        listIsEmpty(core, rec.ptr + META_FREED);
+      if (spliced) return;
       await commits.space.dirty(this.tree, key);
       const { start } = decode(LogMergeComplete, val);
       await commits.space.setParent(commits.sup.fsRoot, keyBytes(start), rec.ptr + ROOT);

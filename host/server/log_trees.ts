@@ -27,7 +27,9 @@ import {
   allLogTrees, isFinalized, lastLogTrees, lastLogTreesOfAll, logTreesKey,
 } from './log_trees_items.js';
 import { moveAll, moveExtents, type ZoneChoice } from './moves.js';
-import { LogTreesRec, aRootTotal, listFirstNr, listFlags, setARootFlags, setListFlags } from './records.js';
+import {
+  LogTreesRec, aRootTotal, listFirstNr, listFlags, setARootFlags, setListFlags,
+} from './records.js';
 import { rotateSrchLog } from './srch_rotate.js';
 import { chooseZones } from './zones.js';
 
@@ -94,7 +96,7 @@ export class LogTreesService {
     }
     lt.set(last.bytes);
     if (lt.getTransSeq < lt.commitTransSeq) {
-      throw errnoError('EINVAL', `log_trees of ${rid.toString(16)} was committed before it was got`);
+      throw errnoError('EINVAL', `log_trees of ${rid.toString(16)} committed before it was got`);
     }
     return lt.getTransSeq > lt.commitTransSeq ? 'replay' : 'stored';
   }
@@ -153,13 +155,15 @@ export class LogTreesService {
       if (have < DATA_FILL_LO_BLOCKS) {
         let zones: ZoneChoice | null = null;
         if (zoneBlocks > 0) {
+          const all = allLogTrees(space, sup.logsRoot);
           const { exclusive, vacant } =
-            await chooseZones(allLogTrees(space, sup.logsRoot), lt.rid, zoneBlocks, totalDataBlocks);
+            await chooseZones(all, lt.rid, zoneBlocks, totalDataBlocks);
           core.bytes.set(exclusive.bytes, bits.ptr);
           core.bytes.set(vacant.bytes, bits.ptr + ZONE_BITMAP_BYTES);
           zones = { zoneBlocks, exclusive: bits.ptr, vacant: bits.ptr + ZONE_BITMAP_BYTES };
         }
-        await moveExtents(commits, lt.dataAvail, sup.dataAlloc, DATA_FILL_TARGET_BLOCKS - have, zones);
+        await moveExtents(commits, lt.dataAvail, sup.dataAlloc, DATA_FILL_TARGET_BLOCKS - have,
+          zones);
       }
       if (zoneBlocks > 0) {
         await core.runAsync('zones of data_avail', () =>
@@ -211,18 +215,21 @@ export class LogTreesService {
     const { commits, core } = this.s;
     const received = decode(LogTrees, payload);
     if (received.rid !== rid) {
-      throw errnoError('EIO', `log_trees of ${received.rid.toString(16)} sent by ${rid.toString(16)}`);
+      throw errnoError('EIO',
+        `log_trees of ${received.rid.toString(16)} sent by ${rid.toString(16)}`);
     }
     this.checkReferences(received);
     return commits.transact(async () => {
       const { space, sup } = commits;
       const key = logTreesKey(rid, received.nr);
       const bytes = await space.lookup(sup.logsRoot, key);
-      if (bytes === null) throw errnoError('ENOENT', `no log_trees ${received.nr} of ${rid.toString(16)}`);
+      if (bytes === null) {
+        throw errnoError('ENOENT', `no log_trees ${received.nr} of ${rid.toString(16)}`);
+      }
       const stored = decode(LogTrees, sized(bytes, LogTrees.size, 'log_trees'));
       if (stored.getTransSeq !== received.getTransSeq) {
-        throw errnoError('EIO', `transaction ${received.getTransSeq} of ${rid.toString(16)} is not ` +
-          `the one got last, ${stored.getTransSeq}`);
+        throw errnoError('EIO', `transaction ${received.getTransSeq} of ${rid.toString(16)} ` +
+          `is not the one got last, ${stored.getTransSeq}`);
       }
       if (stored.commitTransSeq === received.getTransSeq) return;
       if (received.flags !== stored.flags) throw errnoError('EINVAL', 'flags of log_trees changed');
@@ -247,7 +254,8 @@ export class LogTreesService {
     const root = (r: BtreeRoot): boolean =>
       ref(r.ref) && r.height <= BTREE_MAX_HEIGHT && (r.height === 0) === (r.ref.blkno === 0);
     const list = (l: AllocListHead): boolean => ref(l.ref) && l.totalNr <= totalMetaBlocks &&
-      l.firstNr <= Math.min(l.totalNr, ALLOC_LIST_MAX_BLOCKS) && (l.ref.blkno !== 0 || l.totalNr === 0);
+      l.firstNr <= Math.min(l.totalNr, ALLOC_LIST_MAX_BLOCKS) &&
+      (l.ref.blkno !== 0 || l.totalNr === 0);
     const ok = list(lt.metaAvail) && list(lt.metaFreed) && root(lt.itemRoot) && ref(lt.bloomRef) &&
       root(lt.dataAvail.root) && root(lt.dataFreed.root) && ref(lt.srchFile.ref) &&
       lt.dataAvail.totalLen <= totalDataBlocks && lt.dataFreed.totalLen <= totalDataBlocks;

@@ -86,13 +86,16 @@ export class Requests {
   private async answer(rid: bigint, request: NetRequest): Promise<void> {
     try {
       const handler = this.table[request.cmd];
-      if (handler === undefined) throw errnoError('EINVAL', `unexpected ${commandName(request.cmd)}`);
+      if (handler === undefined) {
+        throw errnoError('EINVAL', `unexpected ${commandName(request.cmd)}`);
+      }
       request.respond(null, await handler(rid, request.payload) ?? NOTHING);
     } catch (e) {
       const error = asScoutfsError(e);
       if (!this.answering()) return;
       if (error.errno !== 'ENOENT') {
-        this.s.log.warn(`server: ${commandName(request.cmd)} of ${rid.toString(16)}: ${error.message}`);
+        const what = `${commandName(request.cmd)} of ${rid.toString(16)}`;
+        this.s.log.warn(`server: ${what}: ${error.message}`);
       }
       request.respond(error.errno);
     }

@@ -170,7 +170,8 @@ export class Server {
     const { env, slots, slotNr, silenceTimeoutMs } = this.deps;
     const at = slots.find((s) => s.nr === slotNr)?.at;
     if (at === undefined) throw errnoError('EINVAL', `quorum slot ${slotNr} is not configured`);
-    this.listener = await env.net.listen(at, silenceTimeoutMs, (socket) => { this.accept(socket); });
+    this.listener = await env.net.listen(at, silenceTimeoutMs,
+      (socket) => { this.accept(socket); });
     this.checkGoing();
   }
 

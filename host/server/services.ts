@@ -74,8 +74,8 @@ export class ClientServices {
     this.locks.recoveryFinished();
   }
 
-  private ask(rid: bigint, cmd: number, payload: Uint8Array, answered: (payload: Uint8Array) => void):
-  void {
+  private ask(rid: bigint, cmd: number, payload: Uint8Array,
+    answered: (payload: Uint8Array) => void): void {
     const done: ResponseFn = (errno, response) => {
       if (errno === null) answered(response);
       // The connection was given up: the client is reclaimed. Other errors nobody may answer.

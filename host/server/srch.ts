@@ -150,20 +150,24 @@ export class SrchCompactions {
   /** SRCH_COMMIT_COMPACT. @throws ENOENT for what is not busy (any more), EINVAL */
   commit(rid: bigint, payload: Uint8Array): Promise<void> {
     const received = decode(SrchCompact, payload);
-    if (received.nr > SRCH_COMPACT_NR) throw errnoError('EINVAL', 'srch compaction with too many inputs');
+    if (received.nr > SRCH_COMPACT_NR) {
+      throw errnoError('EINVAL', 'srch compaction with too many inputs');
+    }
     return this.commits.transact(async () => {
       const key = busyKey(rid, received.id);
       const stored = await this.commits.space.lookup(this.root, key);
       if (stored === null) {
-        throw errnoError('ENOENT', `srch compaction ${received.id} of ${rid.toString(16)} is not busy`);
+        throw errnoError('ENOENT',
+          `srch compaction ${received.id} of ${rid.toString(16)} is not busy`);
       }
       sized(stored, SrchCompact.size, 'busy srch compaction');
       const { flags } = received;
       const finished = SRCH_COMPACT_FLAG_DONE | SRCH_COMPACT_FLAG_DELETE;
-      if ((flags & SRCH_COMPACT_FLAG_ERROR) !== 0) await this.moveToPending(key, received.id, stored);
+      const { id } = received;
+      if ((flags & SRCH_COMPACT_FLAG_ERROR) !== 0) await this.moveToPending(key, id, stored);
       else if ((flags & finished) === finished) await this.finish(key, payload);
       else if ((flags & SRCH_COMPACT_FLAG_DONE) !== 0) await this.replaceInputs(key, received);
-      else await this.moveToPending(key, received.id, payload);
+      else await this.moveToPending(key, id, payload);
     });
   }
 

@@ -20,7 +20,8 @@ function lowVolume(): Promise<Volume> {
 
 async function mergeSeq(ts: TestServer): Promise<number | null> {
   const { commits } = partsOf(ts).context;
-  const val = await commits.inspect(() => commits.space.lookup(commits.sup.logMerge, MERGE_STATUS_KEY));
+  const val = await commits.inspect(() =>
+    commits.space.lookup(commits.sup.logMerge, MERGE_STATUS_KEY));
   return val === null ? null : decode(LogMergeStatus, val).seq;
 }
 

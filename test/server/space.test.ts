@@ -2,14 +2,16 @@
  * Space: volume options, zones, growth, counting, and replies that may come again.
  */
 import t from 'tap';
-import { NetInodeAlloc, NetResizeDevices, NetStatfs, VolumeOptions } from '../../host/core/format.js';
+import { NetInodeAlloc, NetResizeDevices, NetStatfs, VolumeOptions } from
+  '../../host/core/format.js';
 import { decode, encode } from '../../host/net/messages.js';
 import { resizeDevices } from '../../host/server/resize.js';
 import { reservedMetaBlocks } from '../../host/server/server.js';
 import { statfs } from '../../host/server/statfs.js';
 import { clearVolopt, getVolopt, setVolopt } from '../../host/server/volopt.js';
-import { ZoneBits, chooseZones } from '../../host/server/zones.js';
-import { FakeClient, damage, errnoOf, makeVolume, mount, partsOf, startServer } from '../lib/server.js';
+import { chooseZones, type ZoneBits } from '../../host/server/zones.js';
+import { FakeClient, damage, errnoOf, makeVolume, mount, partsOf, startServer } from
+  '../lib/server.js';
 import type { MemDevice } from '../lib/memdev.js';
 
 const MIB_BLOCKS = 1048576;
@@ -28,8 +30,8 @@ t.test('volume options are checked, and shown when they are durable', async (t) 
   t.equal(read().setBits, 0n);
   for (const [bits, blocks] of [[3n, 2 * MIB_BLOCKS], [1n, MIB_BLOCKS - 1], [1n, 0],
     [1n, v.data.sizeBytes / 4096 + 1]] as const) {
-    t.equal(await errnoOf(Promise.resolve().then(() => setVolopt(s, volopt(bits, blocks)))), 'EINVAL',
-      `${bits} ${blocks}`);
+    const setting = Promise.resolve().then(() => setVolopt(s, volopt(bits, blocks)));
+    t.equal(await errnoOf(setting), 'EINVAL', `${bits} ${blocks}`);
   }
   t.equal(await errnoOf(Promise.resolve().then(() => clearVolopt(s, volopt(2n, 0)))), 'EINVAL');
   const setting = setVolopt(s, volopt(1n, 2 * MIB_BLOCKS));
