@@ -106,7 +106,8 @@ export class FileSystem implements VfsOps {
       cx: this.cx, inodes: this.inodes, extents, guard, waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
       blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
-      writer: new DataWriter(dataDevice, guard, deps.transData, clock), requestCommit: () => deps.requestCommit(),
+      writer: new DataWriter(dataDevice, guard, deps.transData, clock),
+      requestCommit: () => deps.requestCommit(),
     };
     this.space = new Space(d);
     this.data = new Data(d, this.space);

@@ -152,7 +152,7 @@ export class Renames {
     return [moved, { lock, inode: this.dirs.linked(lock, newDir, newEntry), entry: newEntry }];
   }
 
-  /** @throws EINVAL when the moved inode is above the new directory or the replaced above the old */
+  /** @throws EINVAL when moved is above the new directory or replaced above the old */
   private checkAncestors(op: Op, oldDir: number, newDir: number, moved: InodeRec,
     replaced: InodeRec | null): void {
     if (moved.isDir && this.isAbove(op, moved.ino, newDir)) throw errnoError('EINVAL');

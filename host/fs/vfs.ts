@@ -274,7 +274,7 @@ export interface VfsOps {
 
   opendir(op: Op, call: Call, ino: number, out: OpenOut): void;
   releasedir(ino: number, fh: number): void;
-  /** Offers the entries at or after position `pos` to `sink` until it is full or there are no more. */
+  /** Offers the entries at or after position `pos` to `sink` until it is full. */
   readdir(op: Op, call: Call, ino: number, fh: number, pos: number, sink: DirSink): void;
 
   statfs(op: Op, call: Call, out: StatfsOut): void;

@@ -141,7 +141,8 @@ class FakeOp implements Op {
   }
 
   addInodeCount(delta: number): void {
-    if (!this.m.items.changing && !this.m.items.lenient) throw new Error('inode count outside of a transaction');
+    const { changing, lenient } = this.m.items;
+    if (!changing && !lenient) throw new Error('inode count outside of a transaction');
     this.m.inodeCount += delta;
   }
 
