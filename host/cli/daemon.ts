@@ -9,6 +9,7 @@
 import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Clock } from '../env/clock.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { ErrnoName } from '../observe/errors.js';
 import { ERRNO } from '../observe/errors.js';
@@ -76,7 +77,7 @@ function readReport(child: ReturnType<typeof spawn>): Promise<Report> {
         resolve({ error: 'the daemon ended before it could serve (see its log)', errno: 'EIO' });
       }
     };
-    if (pipe == null) {
+    if (pipe === null || pipe === undefined) {
       reject(new Error('no report pipe'));
       return;
     }
@@ -98,7 +99,7 @@ export function mountAt(dir: string): MountInfo | undefined {
 }
 
 /** Waits until the daemon of a mount has ended. @throws ETIMEDOUT after `timeoutMs` */
-export async function waitForExit(m: MountInfo, timeoutMs: number): Promise<void> {
+export async function waitForExit(clock: Clock, m: MountInfo, timeoutMs: number): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += EXIT_POLL_MS) {
     const now = listMounts().find((x) => x.ident === m.ident);
     if (now?.alive !== true) return;
@@ -108,6 +109,6 @@ export async function waitForExit(m: MountInfo, timeoutMs: number): Promise<void
           Math.round(timeoutMs / 1000)} s`,
       });
     }
-    await new Promise((resolve) => { setTimeout(resolve, EXIT_POLL_MS); });
+    await clock.sleep(EXIT_POLL_MS);
   }
 }

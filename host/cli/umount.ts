@@ -35,7 +35,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
   if (args.flag('force')) process.kill(m.pid, 'SIGUSR1');
   else await unmountFuse(dir, args.flag('lazy'));
   const timeoutSec = Number(args.value('timeout') ?? DEFAULT_TIMEOUT_SEC);
-  await waitForExit(m, timeoutSec * 1000);
+  await waitForExit(io.env.clock, m, timeoutSec * 1000);
   if (args.flag('force')) await unmountFuse(dir, true).catch(() => undefined);
   io.result({ dir, ident: m.ident });
   return 0;

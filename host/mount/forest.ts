@@ -12,7 +12,8 @@
  */
 import type { Core } from '../core/core.js';
 import type { LockPtr } from '../core/items.js';
-import { BtreeRoot, NetRoots } from '../core/format.js';
+import type { NetRoots } from '../core/format.js';
+import { BtreeRoot } from '../core/format.js';
 import { Rec } from '../core/trees.js';
 import { ERRNO, ScoutfsError } from '../observe/errors.js';
 

@@ -102,8 +102,8 @@ export class MountOp implements Op {
   private lock(kind: LockKind, arg: number, group: number, mode: LockMode): LockPtr {
     const order = ORDER_OF[kind];
     const at = this.find(order, group);
-    const held = at < this.nr ? this.locks[at] : null;
-    if (held != null && this.orders[at] === order && this.groups[at] === group) {
+    const held = (at < this.nr ? this.locks[at] : null) ?? null;
+    if (held !== null && this.orders[at] === order && this.groups[at] === group) {
       if (modeServes(this.modes[at] ?? 0, mode)) return held.ptr;
       // READ held, WRITE wanted: nothing from here on may be held while waiting for it
       this.unlockFrom(at);
@@ -130,8 +130,8 @@ export class MountOp implements Op {
 
   private unlockFrom(at: number): void {
     for (let i = this.nr - 1; i >= at; i--) {
-      const lock = this.locks[i];
-      assert(lock != null, 'a held lock');
+      const lock = this.locks[i] ?? null;
+      assert(lock !== null, 'a held lock');
       this.locks[i] = null;
       this.nr = i;
       this.table.unlock(lock, this.modes[i] as LockMode);

@@ -88,7 +88,7 @@ export class BackgroundLoops {
       try {
         await d.scan.pass(() => this.scanStopped);
       } catch (e) {
-        if (!this.scanStopped) d.log.warn(`orphan scan: ${asScoutfsError(e).message}`);
+        if (!this.isScanStopped()) d.log.warn(`orphan scan: ${asScoutfsError(e).message}`);
       }
     }
   }
@@ -106,6 +106,8 @@ export class BackgroundLoops {
   }
 
   private isStopped(): boolean { return this.stopped; }
+
+  private isScanStopped(): boolean { return this.scanStopped; }
 
   /** @returns whether there was work and it succeeded */
   private async mergeOnce(): Promise<boolean> {

@@ -225,7 +225,7 @@ export class MountClient {
 
   private makeFs(): FileSystem {
     const { vol, env, log } = this;
-    const items = new CoreItems(this.core, (lock, keyPtr) => this.missing(lock, keyPtr));
+    const items = new CoreItems(this.core, (lock) => this.missing(lock));
     return new FileSystem({
       items, ops: this.ops, openMap: this.openMap,
       dataAlloc: new DataSpace(this.trans), dataDevice: vol.dataDevice,
@@ -245,7 +245,7 @@ export class MountClient {
   }
 
   /** A range that is not cached: it is read, and the operation runs again. */
-  private missing(lock: LockPtr, _keyPtr: number): never {
+  private missing(lock: LockPtr): never {
     const key = this.core.copyOut(ITEM_WINDOWS.missing, 32);
     throw new Wait(this.forest.read(lock, key));
   }
