@@ -74,8 +74,10 @@ export function checkAllocRoot(ctx: Context, spec: AllocSpec): void {
         `${name} has a free extent at ${start} that overlaps or touches the one before it`,
         { blkno: c.blkno, key: c.key });
     }
+    // Only what is new, so that no block is recorded twice for one allocator.
+    const from = Math.max(start, lastEnd + 1);
     lastEnd = end;
-    recordFree(ctx, spec, start, tail, c);
+    if (from <= end) recordFree(ctx, spec, from, end - from + 1, c);
   }
   if (total !== root.totalLen && ctx.unreadBlocks === unreadBefore) {
     ctx.report.finding('CHK_ALLOC_TOTAL',

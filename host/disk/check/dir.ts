@@ -41,7 +41,7 @@ export class EntryCheck {
   private nextPos = 0;
   private hashKey = -1n;
   /** Names under the current hash. */
-  private names: string[] = [];
+  private names = new Set<string>();
 
   constructor(private readonly ctx: Context) {}
 
@@ -53,7 +53,7 @@ export class EntryCheck {
     this.nameBytes = this.subdirs = this.dirents = this.readdirs = this.backrefs = 0;
     this.parent = 0;
     this.hashKey = -1n;
-    this.names = [];
+    this.names = new Set();
   }
 
   private bad(id: FindingId, what: string, v: DataView, k: number): void {
@@ -138,11 +138,11 @@ export class EntryCheck {
     const name = Buffer.from(v.buffer, v.byteOffset + o + Dirent.size, nameLen).toString('latin1');
     if (hash !== this.hashKey) {
       this.hashKey = hash;
-      this.names = [name];
+      this.names = new Set([name]);
       return;
     }
-    if (this.names.includes(name)) this.bad('CHK_DIRENT_DUP', 'has the name of another', v, k);
-    this.names.push(name);
+    if (this.names.has(name)) this.bad('CHK_DIRENT_DUP', 'has the name of another', v, k);
+    this.names.add(name);
   }
 }
 

@@ -20,6 +20,9 @@ import type { KeyView } from './keys.js';
 import { LogItemCheck } from './logs.js';
 import type { LogTree } from './logs.js';
 
+/** With more gaps than this nothing is said about any inode. */
+const GAPS_MAX = 1000;
+
 type Bin = 'fs' | 'input' | 'log';
 
 interface Source {
@@ -184,5 +187,6 @@ function order(a: Source, b: Source): number {
 function recordGap(ctx: Context, low: KeyView | null, high: KeyView): void {
   const first = low === null || zoneOf(low, 0) < FS_ZONE ? 0 : num(low, 0);
   const last = zoneOf(high, 0) < FS_ZONE ? -1 : zoneOf(high, 0) > FS_ZONE ? Infinity : num(high, 0);
-  ctx.gaps.push([first, last]);
+  if (ctx.gaps.length < GAPS_MAX) ctx.gaps.push([first, last]);
+  else ctx.gaps[0] = [0, Infinity];
 }

@@ -27,6 +27,8 @@ const TAG_CHARS = 5;
 const NUMBER_MAX_CHARS = 23;
 const MAX64 = 0xffffffffffffffffn;
 const ENTRY_BYTES = 24;
+/** Rough cost of remembering one xattr of the current inode. */
+const ID_BYTES = 100;
 const PREFIXES = ['user.', 'trusted.', 'security.', TAGGED_PREFIX];
 const ACL_NAMES = ['system.posix_acl_access', 'system.posix_acl_default'];
 
@@ -85,7 +87,7 @@ export class XattrCheck {
   private nextPart = 0;
   private totalBytes = 0;
   /** Names seen under the current hash. */
-  private names: string[] = [];
+  private names = new Set<string>();
   private readonly entry = new DataView(new ArrayBuffer(ENTRY_BYTES));
   private readonly key = newKey();
 
@@ -95,11 +97,12 @@ export class XattrCheck {
     this.ino = ino;
     this.nextId = nextId;
     this.deleting = deleting;
+    this.ctx.memory.release(this.ids.size * ID_BYTES);
     this.ids.clear();
     this.hash = -1;
     this.id = -1;
     this.open = false;
-    this.names = [];
+    this.names = new Set();
   }
 
   /** One item: key at `k`, value of `len` bytes at `o`. */
@@ -109,7 +112,7 @@ export class XattrCheck {
     const part = v.getUint8(k + 24);
     if (hash !== this.hash || id !== this.id) {
       this.closeXattr();
-      if (hash !== this.hash) this.names = [];
+      if (hash !== this.hash) this.names = new Set();
       this.hash = hash;
       this.id = id;
       this.open = part === 0 && this.openXattr(v, k, o, len);
@@ -149,6 +152,7 @@ export class XattrCheck {
     if (this.id >= this.nextId || this.ids.has(this.id)) {
       this.bad('CHK_XATTR_ID', `has an id that is used twice or not below ${this.nextId}`, v, k);
     }
+    if (!this.ids.has(this.id)) this.ctx.memory.charge(ID_BYTES, 'the xattrs of one inode');
     this.ids.add(this.id);
     const valLen = len < Xattr.size ? 0 : v.getUint16(o, true);
     const nameLen = len < Xattr.size ? 0 : v.getUint8(o + 2);
@@ -163,8 +167,8 @@ export class XattrCheck {
     if (crc32c(CRC_INIT, nameBytes) !== this.hash) {
       this.bad('CHK_XATTR_HASH', 'is stored under another hash than that of its name', v, k);
     }
-    if (this.names.includes(name)) this.bad('CHK_XATTR_DUP', 'has the name of another', v, k);
-    this.names.push(name);
+    if (this.names.has(name)) this.bad('CHK_XATTR_DUP', 'has the name of another', v, k);
+    this.names.add(name);
     if (!ACL_NAMES.includes(name)
       && (!PREFIXES.some((p) => name.startsWith(p)) || name.includes('\0'))) {
       this.bad('CHK_XATTR_NAME', 'has a name outside the supported name spaces', v, k);
