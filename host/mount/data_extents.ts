@@ -46,6 +46,8 @@ type Which = 'cached' | 'taken';
 export class DataExtents {
   /** The server has no more space: running dry is final. */
   low = false;
+  /** Frees that the tree refused because some of their blocks are free already: damage. */
+  readonly refused: DataRun[] = [];
   private readonly core: Core;
   private avail: Rec | null = null;
   private freed: Rec | null = null;
@@ -155,7 +157,7 @@ export class DataExtents {
 
   /**
    * Puts everything that is held in memory into the trees, before the allocator of the
-   * transaction is finished. May be repeated after an error. @throws ENOSPC, EIO, EINVAL
+   * transaction is finished. May be repeated after an error. @throws ENOSPC, EIO
    */
   async finish(): Promise<void> {
     this.open = false;
@@ -215,40 +217,50 @@ export class DataExtents {
   private drain(): Promise<void> | null {
     if (this.draining !== null) return this.draining;
     for (let e = this.pending.shift(); e !== undefined; e = this.pending.shift()) {
-      const r = this.tryInsert(this.freed, e);
-      if (r === 0) continue;
-      if (typeof r === 'number') {
-        addExtent(this.pending, e);
-        throw this.core.error('free data extent', r);
-      }
       this.inserting = e;
-      const wait = this.drainRest(e, r).finally(() => { this.draining = null; });
-      this.draining = observed(wait);
-      return wait;
+      const r = this.tryInsert(this.freed, e);
+      if (typeof r !== 'number') {
+        const wait = this.drainRest(r).finally(() => { this.draining = null; });
+        this.draining = observed(wait);
+        return wait;
+      }
+      this.inserted(r);
     }
     return null;
   }
 
-  private async drainRest(e: Extent, running: Promise<number>): Promise<void> {
-    try {
-      const r = await running;
-      if (r < 0) throw this.core.error('free data extent', r);
-      this.inserting = null;
-    } finally {
-      if (this.inserting !== null) addExtent(this.pending, e);
-      this.inserting = null;
-    }
-    for (let next = this.pending.shift(); next !== undefined; next = this.pending.shift()) {
-      this.inserting = next;
+  private async drainRest(first: Promise<number>): Promise<void> {
+    let r: number | Promise<number> | null = first;
+    while (r !== null) {
+      let done: number;
       try {
-        await this.insert(this.freed, next);
-      } catch (err) {
-        addExtent(this.pending, next);
-        throw err;
-      } finally {
-        this.inserting = null;
+        done = await r;
+      } catch (e) {
+        this.putBack();
+        throw e;
       }
+      this.inserted(done);
+      this.inserting = this.pending.shift() ?? null;
+      r = this.inserting === null ? null : this.tryInsert(this.freed, this.inserting);
     }
+  }
+
+  /** The extent under way is in the tree, or was refused, or is pending again. @throws ENOSPC, EIO */
+  private inserted(r: number): void {
+    const e = this.inserting;
+    assert(e !== null, 'a free is under way');
+    if (r === -ERRNO.EINVAL) this.refused.push({ blkno: e.start, count: e.len });
+    else if (r < 0) {
+      this.putBack();
+      throw this.core.error('free data extent', r);
+    }
+    this.inserting = null;
+  }
+
+  private putBack(): void {
+    const e = this.inserting;
+    this.inserting = null;
+    if (e !== null) addExtent(this.pending, e);
   }
 
   private tryInsert(root: Rec | null, e: Extent): number | Promise<number> {

@@ -7,6 +7,7 @@ import t from 'tap';
 import { crc32c } from '../../host/core/crc32c.js';
 import { AllocListHead, BlockRef } from '../../host/core/format.js';
 import { Rec, TreeSpace } from '../../host/core/trees.js';
+import { listBlocks } from '../lib/extents.js';
 import { GateDevice } from '../lib/gatedev.js';
 import { bytesHex } from '../lib/hex.js';
 import {
@@ -399,6 +400,9 @@ void t.test('a rotated freed list keeps what it had', async (tt) => {
   const { freed } = s.space.finish();
   const h = AllocListHead.read(new DataView(freed.buffer), 0);
   tt.match(h, { firstNr: 1, totalNr: 6501 });
+  await s.space.write();
+  s.space.forget(true);
+  tt.strictSame(listBlocks(s, h).map((b) => b.blknos), [[900], old]);
 });
 
 const none = new Uint8Array(0);
