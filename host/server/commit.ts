@@ -223,6 +223,7 @@ export class Commits {
 
   /** For Hold: waits for the commit that includes the changes. */
   join(): Promise<void> {
+    this.deps.counters.inc(C.server_commit_queue);
     const done = new Promise<void>((resolve, reject) => {
       this.appliers.push({ resolve, reject });
     });

@@ -308,8 +308,7 @@ export class LogMerges {
         this.storeStatus({ ...status, nextRangeKey: keyZeros(), nrComplete: 0 }));
       return;
     }
-    for (let lt = await this.firstInput(status.seq); lt !== null;
-      lt = await this.firstInput(status.seq)) {
+    for (const lt of await this.inputsToRetire(status.seq)) {
       if (isLow()) return this.pause(tx);
       await this.retire(lt);
     }
@@ -364,9 +363,12 @@ export class LogMerges {
     return remain;
   }
 
-  private async firstInput(seq: number): Promise<LogTrees | null> {
-    const first = await this.inputs(seq).next();
-    return first.done === true ? null : first.value;
+  /** Inputs, those that add inodes first: so the count in the super never falls below zero. */
+  private async inputsToRetire(seq: number): Promise<LogTrees[]> {
+    const all: LogTrees[] = [];
+    for await (const lt of this.inputs(seq)) all.push(lt);
+    return all.sort((a, b) => a.inodeCountDelta > b.inodeCountDelta ? -1
+      : a.inodeCountDelta < b.inodeCountDelta ? 1 : 0);
   }
 
   /** Phase D for one input: readers find its items in the fs tree from now on. */
@@ -385,7 +387,9 @@ export class LogMerges {
           core.x.alloc_free_blkno(space.al, lt.bloomRef.blkno));
       }
       await space.delete(sup.logsRoot, logTreesKey(lt.rid, lt.nr));
-      sup.inodeCount = Math.max(0, sup.inodeCount + Number(lt.inodeCountDelta));
+      const count = sup.inodeCount + Number(lt.inodeCountDelta);
+      if (count < 0) this.s.log.warn(`server: the inode count would become ${count}`);
+      sup.inodeCount = Math.max(0, count);
     });
   }
 }

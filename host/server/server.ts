@@ -135,6 +135,12 @@ export class Server {
     return this.stopped;
   }
 
+  /** Stops at once: nothing is written any more, not even a commit at work is finished. */
+  kill(): Promise<void> {
+    this.running?.context.commits.fatal(errnoError('ENOLINK', 'forced to stop'));
+    return this.stop();
+  }
+
   /** A fence request has changed. */
   fencesChanged(): void {
     if (this.state === 'up') this.lookAtFences();

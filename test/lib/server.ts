@@ -13,13 +13,14 @@ import { checkVolume, type FindingId } from '../../host/disk/check.js';
 import { mkfs } from '../../host/disk/mkfs.js';
 import { readSupers } from '../../host/disk/super.js';
 import type { Clock } from '../../host/env/clock.js';
+import type { Device } from '../../host/env/device.js';
 import { realClock } from '../../host/env/clock.js';
 import { Counters } from '../../host/observe/counters.js';
 import { silentLog } from '../../host/observe/log.js';
 import { Client } from '../../host/mount/client.js';
 import { decode, encode, type Lock } from '../../host/net/messages.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
-import { FenceRequests } from '../../host/server/fence.js';
+import { FenceRequests, type LocalFenceAgent } from '../../host/server/fence.js';
 import { allLogTrees } from '../../host/server/log_trees_items.js';
 import { LogTreesRec } from '../../host/server/records.js';
 import { Server, type ServerDeps } from '../../host/server/server.js';
@@ -30,11 +31,14 @@ import { seededRandom } from './treespace.js';
 export const ADDR = 0x7f000001;
 const GIB = 2 ** 30;
 
-export interface Volume {
-  meta: MemDevice;
-  data: MemDevice;
+export interface Volume<D extends Device = MemDevice> {
+  meta: D;
+  data: D;
   fsid: bigint;
 }
+
+/** A volume on any kind of device. */
+export type AnyVolume = Volume<Device>;
 
 export interface VolumeOptions {
   metaBytes?: number;
@@ -74,7 +78,8 @@ export interface TestServer {
 
 let nextTerm = 1;
 
-export async function startServer(v: Volume, over: Partial<ServerDeps> & { clock?: Clock } = {}):
+export async function startServer(v: AnyVolume,
+  over: Partial<ServerDeps> & { clock?: Clock; fenceAgent?: LocalFenceAgent } = {}):
 Promise<TestServer> {
   const { meta: sb } = await readSupers(v.meta, v.data);
   const clock = over.clock ?? realClock;
@@ -82,7 +87,7 @@ Promise<TestServer> {
   const slots = sb.qconf.slots.flatMap((s, nr) =>
     s.addr.family === 0 ? [] : [{ nr, at: { addr: s.addr.addr, port: s.addr.port } }]);
   let server: Server | null = null;
-  const fences = new FenceRequests(clock, null, () => { server?.fencesChanged(); });
+  const fences = new FenceRequests(clock, over.fenceAgent ?? null, () => { server?.fencesChanged(); });
   const deps: ServerDeps = {
     env: { clock, net },
     core: new Core(seededRandom(nextTerm * 13), { memoryBytes: 160 << 20 }),
@@ -120,7 +125,7 @@ export class FakeClient {
   lt: LogTreesRec;
   got: LogTrees | null = null;
 
-  constructor(readonly v: Volume, readonly rid: bigint) {
+  constructor(readonly v: AnyVolume, readonly rid: bigint) {
     this.core = new Core(seededRandom(Number(rid & 0xffffn) + 99), { memoryBytes: 64 << 20 });
     this.core.setVolume(v.meta, v.fsid, Math.floor(v.meta.sizeBytes / 65536));
     this.space = new TreeSpace(this.core);
@@ -214,7 +219,7 @@ export interface TestMount {
 }
 
 /** A client over the server's network. Invalidations are answered at once. */
-export function connect(net: SimNet, v: Volume, rid: bigint, o: { quorum?: boolean; clock?: Clock;
+export function connect(net: SimNet, v: AnyVolume, rid: bigint, o: { quorum?: boolean; clock?: Clock;
   at?: () => number } = {}): TestMount {
   const asked: string[] = [];
   const grants: Lock[] = [];
@@ -244,7 +249,7 @@ export function connect(net: SimNet, v: Volume, rid: bigint, o: { quorum?: boole
 }
 
 /** Whether the volume has a mounted client item for `rid`. */
-export async function isMounted(v: Volume, rid: bigint): Promise<boolean> {
+export async function isMounted(v: AnyVolume, rid: bigint): Promise<boolean> {
   const { meta: sb } = await readSupers(v.meta, v.data);
   const core = new Core(seededRandom(3), { memoryBytes: 16 << 20 });
   core.setVolume(v.meta, v.fsid, sb.totalMetaBlocks);
@@ -290,7 +295,7 @@ const ABOUT_ITEMS =
   /^(CHK_(ITEM|INODE|INDEX|ORPHAN|DIRENT|SRCH_|XATTR|DATA_LOST)|SC_DIRENT|SC_INODE)/;
 
 /** Damage of the volume, apart from what made-up items are: empty when all is well. */
-export async function damage(v: Volume): Promise<string[]> {
+export async function damage(v: AnyVolume): Promise<string[]> {
   const report = await checkVolume(v.meta, v.data);
   return report.findings.filter((f) => !ABOUT_ITEMS.test(f.id satisfies FindingId))
     .map((f) => `${f.id} ${f.message}`);

@@ -48,9 +48,7 @@ async function workAll(ts: TestServer, v: Volume, rid: bigint): Promise<number> 
 /** Fills a client's log tree until it is higher than 2. */
 async function grow(ts: TestServer, c: FakeClient, from: number): Promise<void> {
   for (let i = 0; i < 90; i++) {
-    if ((c.got?.itemRoot.height ?? 0) > 2) return;
     await c.transaction(ts, from + i * 600, 600, 890);
-    if (partsOf(ts).context.core.view.byteLength === 0) return;
     const [lt] = (await logTreesOf(ts)).filter((l) => l.rid === c.rid && !isFinalized(l));
     if ((lt?.itemRoot.height ?? 0) > 2) return;
   }
@@ -198,7 +196,8 @@ t.test('ranges are taken in the order of their full keys', async (t) => {
   await c.commit(ts);
   await c.get(ts);
   const { commits } = partsOf(ts).context;
-  const early = { start: makeKey({ zone: 8, first: 9000n }), end: makeKey({ zone: 16, first: 4999n }) };
+  const end = makeKey({ zone: 16, first: 4999n });
+  const early = { start: makeKey({ zone: 8, first: 9000n }), end };
   const late = { start: makeKey({ zone: 16, first: 4999n, fourth: 1 }), end: keyOnes() };
   t.ok(Buffer.compare(rangeKey(late.start), rangeKey(early.start)) !== 0);
   await commits.transact(async () => {
@@ -212,4 +211,35 @@ t.test('ranges are taken in the order of their full keys', async (t) => {
   t.equal(one.start.first, 2048n, 'although it is stored behind the other');
   t.same(one.end, early.end);
   await ts.server.stop();
+});
+
+t.test('the inode count takes in what all inputs add and remove', async (t) => {
+  const v = await makeVolume({ metaBytes: 42_500 * 65536, dataBytes: 2 ** 33 });
+  const ts = await startServer(v, { options: { logMergeWaitTimeoutMs: 60_000 } });
+  const clients = [5n, 6n].map((rid) => new FakeClient(v, rid));
+  await Promise.all(clients.map((c) => mount(ts, c.rid)));
+  for (const [i, c] of clients.entries()) {
+    await c.get(ts);
+    await c.item(2048 + i, new Uint8Array(8));
+    // the first one in key order removes what the other has made
+    c.core.view.setBigInt64(c.lt.metaAvail + 408, i === 0 ? -100n : 130n, true);
+    await c.commit(ts);
+  }
+  await Promise.all(clients.map((c) => c.get(ts)));
+  await workAll(ts, v, RID);
+  t.equal(await status(ts), null);
+  t.equal(partsOf(ts).context.commits.sup.inodeCount, 31);
+  await ts.server.stop();
+});
+
+t.test('a forced stop writes nothing more', async (t) => {
+  const v = await makeVolume();
+  const ts = await startServer(v);
+  const { trees, context } = partsOf(ts);
+  const { seq } = context.commits.stable.hdr;
+  const alloc = errnoOf(trees.allocInodes(1n));
+  await ts.server.kill();
+  t.equal(await alloc, 'ENOLINK');
+  t.equal(context.commits.stable.hdr.seq, seq);
+  t.equal(ts.server.status, 'down');
 });
