@@ -120,6 +120,11 @@ export class NetServer {
     return this.clients.has(rid);
   }
 
+  /** Whether a client has a socket now. */
+  isConnected(rid: bigint): boolean {
+    return this.clients.get(rid)?.peer.hasSocket === true;
+  }
+
   /** Breaks a client's socket; it may come back. */
   breakSocket(rid: bigint): void {
     this.clients.get(rid)?.peer.current?.destroy();

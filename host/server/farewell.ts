@@ -4,6 +4,11 @@
  * A mount that leaves must leave behind a cluster that still works: members stay until
  * enough others are left to elect a leader, or until everybody is a member and wants to
  * go. Mounts without a slot may always go, and have to be gone before the last members.
+ *
+ * Unlike upstream, members that are recorded but not connected do not count among those
+ * left to elect: they may be dead, and with their votes counted the last living member
+ * was left behind without a majority, waiting for a leader for ever. They still count
+ * among those who have to be gone before the last ones go.
  * Source: server.md 8.2; vectors `farewell_decisions`.
  */
 
@@ -20,11 +25,14 @@ export interface MountedClient {
  * @param needed  votes that make a leader
  * @param recovering whether a client's locks are still being reported: it has to wait,
  *        and keeps its place in the count meanwhile
+ * @param connected  whether a client has a socket now
  */
 export function mayLeave(requests: readonly bigint[], mounted: readonly MountedClient[],
-  needed: number, recovering: (rid: bigint) => boolean): bigint[] {
+  needed: number, recovering: (rid: bigint) => boolean,
+  connected: (rid: bigint) => boolean): bigint[] {
   const quorum = new Map(mounted.map((m) => [m.rid, m.quorum]));
   let members = mounted.filter((m) => m.quorum).length;
+  let electors = mounted.filter((m) => m.quorum && connected(m.rid)).length;
   let others = mounted.length - members;
   const chosen: bigint[] = [];
   const waiting: bigint[] = [];
@@ -39,8 +47,10 @@ export function mayLeave(requests: readonly bigint[], mounted: readonly MountedC
   }
   let left = waiting.length;
   for (const rid of waiting) {
-    if (members > needed || (left === members && others === 0)) {
+    const remaining = electors - (connected(rid) ? 1 : 0);
+    if (remaining >= needed || (left === members && others === 0)) {
       chosen.push(rid);
+      electors = remaining;
       members--;
       left--;
     }

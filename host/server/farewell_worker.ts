@@ -3,7 +3,8 @@
  *
  * One worker looks at all waiting requests together (farewell.ts decides), reclaims every
  * mount that may go, and only then answers, so that a mount that was told to go is gone
- * from the volume. It runs when a request comes and when a client has reported its locks.
+ * from the volume. It runs when a request comes, when a client has greeted or reported
+ * its locks, and when one was reclaimed.
  * Requests of a stopping server stay unanswered; the next one gets them again.
  * Source: server.md 8.1, 8.2.
  */
@@ -15,6 +16,8 @@ export interface FarewellDeps {
   votesNeeded: number;
   /** whether a client is still to report its locks */
   recovering(rid: bigint): boolean;
+  /** whether a client has a socket now */
+  connected(rid: bigint): boolean;
   reclaim(rid: bigint): Promise<void>;
   /** a mount could not be let go */
   failed(e: unknown): void;
@@ -62,7 +65,7 @@ export class FarewellWorker {
   private async work(): Promise<void> {
     const rids = [...new Set(this.waiting.map((w) => w.rid))];
     const chosen = mayLeave(rids, await this.mounted.list(), this.deps.votesNeeded,
-      (rid) => this.deps.recovering(rid));
+      (rid) => this.deps.recovering(rid), (rid) => this.deps.connected(rid));
     for (const rid of chosen) await this.deps.reclaim(rid);
     const leaving = new Set(chosen);
     const answer = this.waiting.filter((w) => leaving.has(w.rid));

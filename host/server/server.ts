@@ -214,7 +214,7 @@ export class Server {
       record: (rid, from, quorum) => mounted.record(rid, from, quorum),
       greeted: ({ rid, firstContact }) => {
         services.greeted(rid, firstContact);
-        if (firstContact) farewells.kick();
+        farewells.kick();
       },
       request: (rid, request) => { requests.handle(rid, request); },
       lost: (rid, from) => { this.clientLost(rid, from.addr); },
@@ -241,6 +241,7 @@ export class Server {
     const farewells = new FarewellWorker(mounted, {
       votesNeeded: votesNeeded(this.deps.slots.length),
       recovering: (rid) => recovery.pending(RECOV_LOCKS, rid),
+      connected: (rid) => net.isConnected(rid),
       reclaim: (rid) => this.reclaim(rid),
       failed: (e) => { this.fail('cannot let a mount go', e); },
     });

@@ -220,11 +220,21 @@ t.test('whom the server lets go', { skip }, async (t) => {
     for (const [i, s] of c.steps.entries()) {
       requests.push(...s.new_requests.map(BigInt));
       const go = mayLeave(requests, mounted, c.votes_needed,
-        (rid) => rid === BigInt(c.in_lock_recovery));
+        (rid) => rid === BigInt(c.in_lock_recovery), () => true);
       t.same(go.map(Number), s.reclaimed, `${c.name} step ${i}`);
       t.same(go.map(Number), s.answered);
       requests = requests.filter((r) => !go.includes(r));
       mounted = mounted.filter((m) => !go.includes(m.rid));
     }
   }
+});
+
+t.test('members that are not connected do not elect', async (t) => {
+  const mounted = [1n, 2n, 3n, 4n].map((rid) => ({ rid, quorum: true }));
+  const go = (requests: bigint[], dead: bigint[]): bigint[] =>
+    mayLeave(requests, mounted, 2, () => false, (rid) => !dead.includes(rid));
+  t.same(go([1n, 2n, 3n], []), [1n, 2n]);
+  t.same(go([1n, 2n, 3n], [4n]), [1n], 'two living ones have to stay');
+  t.same(go([1n, 2n, 3n, 4n], []), [1n, 2n, 3n, 4n]);
+  t.same(go([1n, 2n], [1n, 4n]), [1n], 'who is not there anyway may go');
 });
