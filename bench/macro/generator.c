@@ -49,6 +49,7 @@ static struct shared {
 static struct worker *me;
 static pid_t pids[PROCS_MAX];
 static int files, seq_mib;
+static const char *phase = "";
 static char *buf;
 
 static uint64_t now_ns(void)
@@ -61,7 +62,7 @@ static uint64_t now_ns(void)
 
 static void die(const char *what)
 {
-	fprintf(stderr, "generator: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "generator: %s: %s: %s\n", phase, what, strerror(errno));
 	exit(1);
 }
 
@@ -303,6 +304,7 @@ static void work(const char *dir, int nr)
 		memset(me, 0, sizeof(*me));
 		pthread_barrier_wait(&sh->barrier);
 		me->start_ns = now_ns();
+		phase = phases[p].name ? phases[p].name : "clean";
 		phases[p].run();
 		me->end_ns = now_ns();
 		pthread_barrier_wait(&sh->barrier);

@@ -116,8 +116,8 @@ async function lead(dir: string, procs: number, files: number, seqMib: number): 
 function report(phase: string, results: Result[]): void {
   const all = results.flatMap((r) => r.latenciesNs).sort((a, b) => a - b);
   const at = (part: number): number => (all[Math.floor((all.length - 1) * part)] ?? 0) / 1000;
-  const sec = (Math.max(...results.map((r) => r.endNs)) - Math.min(...results.map((r) => r.startNs)))
-    / 1e9;
+  const startNs = Math.min(...results.map((r) => r.startNs));
+  const sec = (Math.max(...results.map((r) => r.endNs)) - startNs) / 1e9;
   process.stdout.write(`${JSON.stringify({
     phase, ops: all.length, sec, p50us: at(0.5), p99us: at(0.99) })}\n`);
 }

@@ -9,7 +9,7 @@
  *
  * Usage: node dist/bench/macro/index.js [--rounds 3] [--files 2000] [--seq-mib 64]
  *        [--procs 1,8] [--only memfs,ext4,scoutfs] [--json] [--ts-generator]
- *        [--scoutfs-mkfs 'WORDS'] [--scoutfs-mount 'WORDS']
+ *        [--scoutfs-mkfs 'WORDS'] [--scoutfs-mount 'WORDS'] [--scoutfs-umount 'WORDS']
  *
  * In WORDS the placeholders META, DATA, DIR and PORT are filled in. Needs root.
  */
@@ -49,6 +49,7 @@ const { values: opts } = parseArgs({
     'ts-generator': { type: 'boolean', default: false },
     'scoutfs-mkfs': { type: 'string' },
     'scoutfs-mount': { type: 'string' },
+    'scoutfs-umount': { type: 'string' },
   },
 });
 
@@ -86,7 +87,7 @@ function load(command: string[], dir: string, procs: number): Promise<Phase[]> {
     child.once('error', failed);
     child.once('close', (code) => {
       if (code === 0) done(out.trim().split('\n').map((l) => JSON.parse(l) as Phase));
-      else failed(new Error(err.trim().split('\n').at(-1) ?? `generator ended with ${String(code)}`));
+      else failed(new Error(err.trim().split('\n').at(-1) ?? `generator: ${String(code)}`));
     });
   });
 }
@@ -122,7 +123,7 @@ function table(procs: number, subjects: string[], results: Map<string, Rounds>):
   const rows = phases.map((phase) => [phase, ...subjects.flatMap((s) => {
     const mine = results.get(s)?.get(phase);
     const theirs = base?.get(phase);
-    const [ops, us] = [short(rate(mine)), latency(mine).toFixed(1)];
+    const [ops, us] = [short(rate(mine)), mine === undefined ? '-' : latency(mine).toFixed(1)];
     return s === BASE ? [ops, us] : [ops, quotient(rate(mine), rate(theirs)),
       us, quotient(latency(mine), latency(theirs))];
   })]);
@@ -136,7 +137,7 @@ function table(procs: number, subjects: string[], results: Map<string, Rounds>):
 
 async function measure(procs: number, command: string[], mounted: [Subject, string][]):
 Promise<Map<string, Rounds>> {
-  const results = new Map<string, Rounds>(mounted.map(([s]) => [s.name, new Map<string, Phase[]>()]));
+  const results = new Map<string, Rounds>(mounted.map(([s]) => [s.name, new Map()]));
   for (let round = 0; round < Number(opts.rounds); round++) {
     for (const [subject, dir] of mounted) {
       const rounds = results.get(subject.name);
@@ -145,7 +146,8 @@ Promise<Map<string, Rounds>> {
           rounds?.set(p.phase, [...(rounds.get(p.phase) ?? []), p]);
         }
       } catch (e) {
-        say(`${subject.name}: round ${round} failed: ${e instanceof Error ? e.message : String(e)}`);
+        const why = e instanceof Error ? e.message : String(e);
+        say(`${subject.name}: round ${round} failed: ${why}`);
       }
     }
   }
@@ -157,7 +159,9 @@ function chosen(): Subject[] {
   const words = (text: string | undefined, or: readonly string[]): readonly string[] =>
     text === undefined ? or : text.split(/\s+/);
   const all: Subject[] = [new MemSubject(), new Ext4Subject(), new ScoutfsSubject({
-    mkfs: words(opts['scoutfs-mkfs'], own.mkfs), mount: words(opts['scoutfs-mount'], own.mount) })];
+    mkfs: words(opts['scoutfs-mkfs'], own.mkfs), mount: words(opts['scoutfs-mount'], own.mount),
+    umount: words(opts['scoutfs-umount'], own.umount),
+  })];
   const names = opts.only.split(',');
   return all.filter((s) => names.includes(s.name));
 }

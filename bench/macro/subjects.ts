@@ -13,10 +13,10 @@ import { fileURLToPath } from 'node:url';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const dist = join(here, '../..');
-const META_BYTES = 4 * 2 ** 30;
-const DATA_BYTES = 16 * 2 ** 30;
+const META_BYTES = 64 * 2 ** 30;
+const DATA_BYTES = 64 * 2 ** 30;
 const EXT4_BYTES = 16 * 2 ** 30;
-const START_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 150_000;
 /** Threads for device I/O and for notifications. */
 const POOL_THREADS = '24';
 
@@ -33,7 +33,8 @@ export class Unavailable extends Error {}
 
 function sh(command: string, ...args: string[]): string {
   try {
-    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
+    const stdio = ['ignore', 'pipe', 'pipe'] as ['ignore', 'pipe', 'pipe'];
+    return execFileSync(command, args, { encoding: 'utf8', stdio }).trim();
   } catch (e) {
     const { stderr, code } = e as { stderr?: string; code?: string };
     const why = code === 'ENOENT' ? 'not installed' : (stderr ?? '').trim().split('\n').at(-1);
@@ -75,7 +76,8 @@ export class MemSubject implements Subject {
 
   start(dir: string): Promise<void> {
     const child = spawn(process.execPath, [join(here, 'memfs-daemon.js'), dir], {
-      stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, UV_THREADPOOL_SIZE: POOL_THREADS },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, UV_THREADPOOL_SIZE: POOL_THREADS },
     });
     this.child = child;
     return new Promise((done, failed) => {
@@ -114,10 +116,12 @@ export class Ext4Subject implements Subject {
   }
 }
 
-/** How a scoutfs volume is made and mounted; words in capitals are replaced. */
+/** How a scoutfs volume is made, mounted and unmounted; words in capitals are replaced. */
 export interface ScoutfsCommands {
   mkfs: readonly string[];
   mount: readonly string[];
+  /** Returns when the daemon has ended; when it fails umount(8) is tried. */
+  umount: readonly string[];
 }
 
 /** Our own commands. */
@@ -128,6 +132,7 @@ export function ownCommands(): ScoutfsCommands {
     mkfs: [process.execPath, cli, 'mkfs', '-A', '-f', '-Q', '0,127.0.0.1,PORT', 'META', 'DATA'],
     mount: [process.execPath, helper, 'DATA', 'DIR', '-o',
       'metadev_path=META,quorum_slot_nr=0'],
+    umount: [process.execPath, cli, 'umount', 'DIR'],
   };
 }
 
@@ -159,7 +164,8 @@ export class ScoutfsSubject implements Subject {
   }
 
   async stop(): Promise<void> {
-    quietly(() => sh('umount', this.dir));
+    await this.run(this.commands.umount, { DIR: this.dir })
+      .catch(() => { quietly(() => sh('umount', this.dir)); });
     await gone(this.dir);
     for (let i = 0; i < 50 && this.loops.length > 0; i++) {
       // the daemon closes its devices a moment after the mount has gone
@@ -177,7 +183,7 @@ export class ScoutfsSubject implements Subject {
       w.replace(/\b(META|DATA|DIR|PORT)\b/g, (k) => values[k] ?? k));
     return new Promise((done, failed) => {
       const child = spawn(command ?? '', args, {
-        stdio: ['ignore', 'ignore', 'pipe'], timeout: START_TIMEOUT_MS,
+        stdio: ['ignore', 'ignore', 'pipe'], timeout: COMMAND_TIMEOUT_MS,
         env: { ...process.env, UV_THREADPOOL_SIZE: POOL_THREADS },
       });
       let said = '';

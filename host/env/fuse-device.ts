@@ -253,7 +253,7 @@ class LoopDevice extends BaseDevice {
       },
     } as unknown as net.SocketConstructorOpts);
     this.socket = socket;
-    socket.on('error', (err: NodeJS.ErrnoException) => { this.failed(asScoutfsError(err).errnoNr); });
+    socket.on('error', (err) => { this.failed(asScoutfsError(err).errnoNr); });
     socket.on('end', () => { this.failed(ERRNO.ENODEV); });
     socket.read(0);
   }

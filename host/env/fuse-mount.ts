@@ -205,7 +205,7 @@ export async function abortFuse(connection: number): Promise<void> {
   }
 }
 
-/** The administrator's limit on request time in seconds; anything but 0 would abort waiting mounts. */
+/** The administrator's limit on request time in seconds; all but 0 would abort waiting mounts. */
 export async function forcedRequestTimeoutSec(): Promise<number> {
   try {
     return Number(await fsp.readFile('/proc/sys/fs/fuse/default_request_timeout', 'utf8'));

@@ -126,7 +126,7 @@ export class Channel {
     return this.device.replyBytes;
   }
 
-  /** Answers with a composed body of `bodyBytes`. @returns false when nobody waits for it any more */
+  /** Answers with a composed body of `bodyBytes`. @returns false when nobody waits for it */
   reply(r: Request, bodyBytes: number): boolean {
     this.putHeader(r, OUT_HEADER_BYTES + bodyBytes, 0);
     return this.sent(r, this.device.reply(OUT_HEADER_BYTES + bodyBytes));
@@ -180,7 +180,9 @@ export class Channel {
       return;
     }
     this.run(r);
-    if (this.current.state !== 'done') this.current = this.spares.pop() ?? new Request(this.device.slots);
+    if (this.current.state !== 'done') {
+      this.current = this.spares.pop() ?? new Request(this.device.slots);
+    }
   }
 
   private isSilent(opcode: number): boolean {

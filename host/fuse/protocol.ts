@@ -44,7 +44,9 @@ export const OP_NAMES: readonly string[] = (() => {
 /** Length of the fixed structure of each opcode's request; names and data follow it. */
 export const OP_FIXED_BYTES: readonly number[] = (() => {
   const sizes = new Array<number>(OP_LIMIT).fill(0);
-  const put = (bytes: number, ...ops: number[]): void => { for (const op of ops) sizes[op] = bytes; };
+  const put = (bytes: number, ...ops: number[]): void => {
+    for (const op of ops) sizes[op] = bytes;
+  };
   put(8, OP.FORGET, OP.MKDIR, OP.RENAME, OP.LINK, OP.OPEN, OP.OPENDIR, OP.GETXATTR, OP.LISTXATTR,
     OP.INTERRUPT, OP.BATCH_FORGET, OP.ACCESS, OP.SYNCFS);
   put(16, OP.GETATTR, OP.MKNOD, OP.CREATE, OP.TMPFILE, OP.FSYNC, OP.FSYNCDIR, OP.RENAME2,

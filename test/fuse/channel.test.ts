@@ -112,7 +112,8 @@ t.test('requests that do not add up', async (t) => {
   t.equal(device.answer().error, EIO, 'shorter than a header');
   device.request(OP.MKDIR, 14, 1, Buffer.concat([body(0o755, 0), Buffer.from('no end')]));
   t.equal(device.answer().error, -22, 'a name without NUL');
-  device.request(OP.WRITE, 16, 1, Buffer.concat([body(0n, 0n, 4096, 0, 0n, 0, 0), Buffer.alloc(9)]));
+  device.request(OP.WRITE, 16, 1,
+    Buffer.concat([body(0n, 0n, 4096, 0, 0n, 0, 0), Buffer.alloc(9)]));
   t.equal(device.answer().error, -22, 'a WRITE shorter than it says');
   device.request(OP.MKDIR, 18, 1, body(0o755, 0, 'd'), body(24, 32, 1, 7));
   t.equal(device.answer().error, EIO, 'an extension longer than the request');

@@ -41,7 +41,8 @@ interface Request {
 
 /** One lock: who holds it how, and who wants it. */
 class Lock {
-  readonly held: Held[] = [0, 1].map(() => ({ mode: MODE_NULL, users: 0, draining: false, idle: null }));
+  readonly held: Held[] = [0, 1].map(() =>
+    ({ mode: MODE_NULL, users: 0, draining: false, idle: null }));
   private readonly queue: Request[] = [];
   private busy = false;
 
@@ -65,9 +66,8 @@ class Lock {
     for (let r = this.queue.shift(); r !== undefined; r = this.queue.shift()) {
       const mine = this.of(r.node);
       if (mine.mode < r.mode) {
-        for (const other of this.nodes) {
-          if (other !== r.node) await this.takeFrom(other, r.mode === MODE_READ ? MODE_READ : MODE_NULL);
-        }
+        const left = r.mode === MODE_READ ? MODE_READ : MODE_NULL;
+        for (const other of this.nodes) if (other !== r.node) await this.takeFrom(other, left);
         mine.mode = r.mode;
       }
       r.done();
@@ -192,7 +192,8 @@ function locked(fs: MemFs): VfsOps {
 }
 
 async function mount(node: Node, vfs: VfsOps, dir: string): Promise<void> {
-  const { fd, connection } = await mountFuse({ source: `node${node.nr}`, dir, subtype: 'scoutfstest' });
+  const { fd, connection } = await mountFuse({
+    source: `node${node.nr}`, dir, subtype: 'scoutfstest' });
   const session = new FuseSession(
     { device: openFuseDevice(fd), clock: realClock, vfs, ops: node, caching: node },
     {
@@ -225,8 +226,9 @@ async function main(): Promise<void> {
     await mount(node, locked(fs), dir);
   }
   process.on('message', () => {
-    process.send?.({ problems, movements: nodes.map((n) => n.movements),
-      drains: nodes.map((n) => Object.fromEntries(Object.entries(n.session?.drainCounters ?? {}))) });
+    const drains = nodes.map((n) =>
+      Object.fromEntries(Object.entries(n.session?.drainCounters ?? {})));
+    process.send?.({ problems, movements: nodes.map((n) => n.movements), drains });
   });
   process.send?.({ ready: true });
 }

@@ -136,7 +136,8 @@ async function run(c: Command): Promise<unknown> {
     case 'state': return {
       requests: session.counters.byName(), parked: session.counters.parked,
       moved: session.counters.moved, interrupted: session.counters.interrupted,
-      unexpected: session.counters.unexpected, drain: Object.fromEntries(Object.entries(session.drainCounters)),
+      unexpected: session.counters.unexpected,
+      drain: Object.fromEntries(Object.entries(session.drainCounters)),
       nodes: session.nodeCount, inos: [...session.inos()], minor: session.protocolMinor, log,
     };
     default: throw new Error(`unknown command ${c.cmd}`);

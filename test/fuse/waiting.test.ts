@@ -190,7 +190,8 @@ t.test('a drain drops pages and leaves parked reads alone', { skip: missing ?? f
 
 /** A process with a dirty shared mapping of `path`, and how to let it end. */
 async function dirtyMapping(path: string): Promise<() => Promise<string>> {
-  const child = spawn(opsHelper() ?? '', ['mmap-hold', path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(opsHelper() ?? '', ['mmap-hold', path],
+    { stdio: ['pipe', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.setEncoding('utf8');
   child.stdout.on('data', (s: string) => { text += s; });
