@@ -17,7 +17,8 @@ export default defineConfig([
   { ignores: ['dist/', 'build/', 'node_modules/', 'assembly/', '.tap/', 'coverage/'] },
   {
     rules: {
-      eqeqeq: 'error',
+      // `== null` covers null and undefined in one comparison.
+      eqeqeq: ['error', 'always', { null: 'ignore' }],
       'no-var': 'error',
       'prefer-const': 'error',
       'no-constant-binary-expression': 'error',
@@ -45,6 +46,7 @@ export default defineConfig([
       'scoutfs/effects': 'error',
       'no-console': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       '@typescript-eslint/prefer-readonly': 'error',
       '@typescript-eslint/switch-exhaustiveness-check':
         ['error', { considerDefaultExhaustiveForUnions: true }],

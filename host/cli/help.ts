@@ -45,7 +45,8 @@ function optionHead(o: OptionSpec): string {
 
 /** What `<command> --help` prints. */
 export function helpText(spec: CommandSpec, options: readonly OptionSpec[]): string {
-  const lines = [`Usage: ${spec.name} [OPTION...] ${synopsis(spec)}`.trimEnd(), spec.description, ''];
+  const usage = `Usage: ${spec.name} [OPTION...] ${synopsis(spec)}`.trimEnd();
+  const lines = [usage, spec.description, ''];
   for (const o of options) {
     const head = optionHead(o);
     if (head.length < OPTION_COLUMN - 1) {

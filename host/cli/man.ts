@@ -55,7 +55,8 @@ function optionText(o: OptionSpec): string {
 function commandText(spec: CommandSpec): string {
   const args = synopsis(spec);
   const options = ownOptions(spec).map(optionText).join('');
-  return `.SS ${escape(`${spec.name} ${args}`.trimEnd())}\n${escape(spec.description)}.\n${options}`;
+  const head = escape(`${spec.name} ${args}`.trimEnd());
+  return `.SS ${head}\n${escape(spec.description)}.\n${options}`;
 }
 
 /** The page in roff. */

@@ -34,7 +34,9 @@ function refuse(code: string, message: string): never {
 export async function checkEmptyDataDevice(meta: Device, data: Device | null):
 Promise<SuperBlock> {
   const { sb } = await readOfflineSuper(meta);
-  if (!isMetaSuper(sb)) refuse('BAD_SUPER', `${meta.path}: is a data device, not a metadata device`);
+  if (!isMetaSuper(sb)) {
+    refuse('BAD_SUPER', `${meta.path}: is a data device, not a metadata device`);
+  }
   await checkNotInUse(meta, sb);
   const used = sb.totalDataBlocks - DATA_DEV_START_BLKNO - sb.dataAlloc.totalLen;
   if (used !== 0) {
