@@ -211,7 +211,7 @@ export class LogMerges {
   }
 
   /** COMMIT_LOG_MERGE. @throws ENOENT for what is not requested (any more) */
-  commit(rid: bigint, payload: Uint8Array): Promise<void> {
+  async commit(rid: bigint, payload: Uint8Array): Promise<void> {
     const received = decode(LogMergeComplete, payload);
     return this.commits.transact(async (tx) => {
       const status = await this.status();

@@ -211,7 +211,7 @@ export class LogTreesService {
    * @throws EIO for another mount's value or transaction, ENOENT without one, EINVAL for
    *         references outside the device
    */
-  commit(rid: bigint, payload: Uint8Array): Promise<void> {
+  async commit(rid: bigint, payload: Uint8Array): Promise<void> {
     const { commits, core } = this.s;
     const received = decode(LogTrees, payload);
     if (received.rid !== rid) {

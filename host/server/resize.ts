@@ -11,7 +11,7 @@ import { errnoError } from '../observe/errors.js';
 import type { ServerContext } from './context.js';
 
 /** @throws EINVAL for totals below the present ones or above the devices */
-export function resizeDevices(s: ServerContext, payload: Uint8Array): Promise<void> {
+export async function resizeDevices(s: ServerContext, payload: Uint8Array): Promise<void> {
   const { newTotalMetaBlocks, newTotalDataBlocks } = decode(NetResizeDevices, payload);
   const { commits, core } = s;
   return commits.transact(async () => {

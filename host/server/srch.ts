@@ -148,7 +148,7 @@ export class SrchCompactions {
   }
 
   /** SRCH_COMMIT_COMPACT. @throws ENOENT for what is not busy (any more), EINVAL */
-  commit(rid: bigint, payload: Uint8Array): Promise<void> {
+  async commit(rid: bigint, payload: Uint8Array): Promise<void> {
     const received = decode(SrchCompact, payload);
     if (received.nr > SRCH_COMPACT_NR) {
       throw errnoError('EINVAL', 'srch compaction with too many inputs');

@@ -20,7 +20,7 @@ export function getVolopt(s: ServerContext): Uint8Array {
 }
 
 /** SET_VOLOPT. @throws EINVAL for unknown options and values out of range */
-export function setVolopt(s: ServerContext, payload: Uint8Array): Promise<void> {
+export async function setVolopt(s: ServerContext, payload: Uint8Array): Promise<void> {
   const { setBits, dataAllocZoneBlocks: v } = decode(VolumeOptions, payload);
   checkBits(setBits);
   return change(s, (opts, totalDataBlocks) => {
@@ -35,7 +35,7 @@ export function setVolopt(s: ServerContext, payload: Uint8Array): Promise<void> 
 }
 
 /** CLEAR_VOLOPT. @throws EINVAL for unknown options */
-export function clearVolopt(s: ServerContext, payload: Uint8Array): Promise<void> {
+export async function clearVolopt(s: ServerContext, payload: Uint8Array): Promise<void> {
   const { setBits } = decode(VolumeOptions, payload);
   checkBits(setBits);
   return change(s, (opts) => {

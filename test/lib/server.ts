@@ -87,7 +87,8 @@ Promise<TestServer> {
   const slots = sb.qconf.slots.flatMap((s, nr) =>
     s.addr.family === 0 ? [] : [{ nr, at: { addr: s.addr.addr, port: s.addr.port } }]);
   let server: Server | null = null;
-  const fences = new FenceRequests(clock, over.fenceAgent ?? null, () => { server?.fencesChanged(); });
+  const fences = new FenceRequests(clock, over.fenceAgent ?? null,
+    () => { server?.fencesChanged(); });
   const deps: ServerDeps = {
     env: { clock, net },
     core: new Core(seededRandom(nextTerm * 13), { memoryBytes: 160 << 20 }),
@@ -219,8 +220,8 @@ export interface TestMount {
 }
 
 /** A client over the server's network. Invalidations are answered at once. */
-export function connect(net: SimNet, v: AnyVolume, rid: bigint, o: { quorum?: boolean; clock?: Clock;
-  at?: () => number } = {}): TestMount {
+export function connect(net: SimNet, v: AnyVolume, rid: bigint,
+  o: { quorum?: boolean; clock?: Clock; at?: () => number } = {}): TestMount {
   const asked: string[] = [];
   const grants: Lock[] = [];
   const held: Lock[] = [];

@@ -82,7 +82,7 @@ for (const name of ['small-tree', 'two-mounts', 'dirty-crash', 'wire-two-nodes',
     await partsOf(ts).freeing.stop();
     await ts.server.stop();
     const report = await checkVolume(v.meta, v.data);
-    t.same(report.findings.map((f) => `${f.id} ${f.message}`), found, 'no damage that was not there');
+    t.same(report.findings.map((f) => `${f.id} ${f.message}`), found, 'no new damage');
     t.same(found, []);
     await Promise.all([v.meta.close(), v.data.close()]);
   });
