@@ -682,6 +682,8 @@ export function pageCut(page: usize, key: usize, evict: bool): usize {
   check(keyCmp(page, key) < 0 && keyCmp(key, page + PAGE_END) <= 0, C_PAGE_INVERTED);
   keyCopy(cutKey, key);
   keyCopy(cutEnd, page + PAGE_END);
+  // while the bounds are those of all items: a search relies on them
+  const place = pageSearch(page, cutKey);
   lruRemove(page);
   keyCopy(page + PAGE_END, cutKey);
   keyDec(page + PAGE_END);
@@ -691,7 +693,7 @@ export function pageCut(page: usize, key: usize, evict: bool): usize {
     pageAccount(page);
     return 0;
   }
-  moveTail(page, pageSearch(page, cutKey), right);
+  moveTail(page, place, right);
   return right;
 }
 
