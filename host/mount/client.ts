@@ -24,6 +24,7 @@ import {
 import type { ClientIdentity } from '../net/net_client.js';
 import { NetClient } from '../net/net_client.js';
 import type { NetRequest } from '../net/peer.js';
+import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
 
@@ -51,6 +52,7 @@ export interface ClientDeps {
   clock: Clock;
   net: Net;
   log: Log;
+  counters?: Counters;
   identity: ClientIdentity;
   /** option `tcp_keepalive_timeout_ms` */
   silenceTimeoutMs: number;
@@ -68,13 +70,16 @@ export class Client {
   private leave: (() => void) | null = null;
   private wake: (() => void) | null = null;
 
+  private readonly counters: Counters;
+
   constructor(private readonly d: ClientDeps) {
+    this.counters = d.counters ?? new Counters();
     this.conn = new NetClient(d.identity, {
       request: (r) => { this.serverRequest(r); },
       greeted: (term, newServer) => {
         d.log.info(`client: ${newServer ? 'connected to' : 'back at'} the server of term ${term}`);
       },
-    });
+    }, this.counters);
   }
 
   /** Starts looking for a server. */
@@ -182,6 +187,7 @@ export class Client {
     this.conn.farewell = true;
     this.call(F.NET_CMD_FAREWELL, EMPTY, null, EMPTY).then(() => { this.leave?.(); },
       (e: unknown) => {
+        this.counters.inc(C.client_farewell_error);
         this.d.log.error(`client: farewell: ${asScoutfsError(e).message}`);
         this.leave?.();
       });

@@ -37,6 +37,7 @@ import {
   compareKeys, indexLockRange, inodeLockRange, keyBytes, orphanLockRange, quotaLockRange,
   renameLockRange, xattrIndxLockRange, xattrTotlLockRange,
 } from '../core/keys.js';
+import { C, Counters } from '../observe/counters.js';
 import type { Lock } from '../net/messages.js';
 import { RECOVER_LOCKS_MAX, lockModesValid } from '../net/messages.js';
 import { ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
@@ -68,6 +69,7 @@ export interface CoreLocks {
 export interface LockDeps {
   clock: Clock;
   core: CoreLocks;
+  counters?: Counters;
   /** Sends a LOCK request; its response comes back through `grant`. @throws when closed */
   send(lock: Lock): void;
   /** seq of the open transaction */
@@ -194,7 +196,11 @@ export class LockClient {
   private nextRefreshGen = 1;
   private isShutdown = false;
 
-  constructor(private readonly deps: LockDeps) {}
+  private readonly count: Counters;
+
+  constructor(private readonly deps: LockDeps) {
+    this.count = deps.counters ?? new Counters();
+  }
 
   get lockCount(): number {
     return this.locks.size;
@@ -226,6 +232,7 @@ export class LockClient {
     if (lock === undefined || this.isShutdown) return null;
     const served = modeServes(lock.mode, mode);
     if (served) {
+      this.count.inc(C.lock_lock);
       lock.users[mode] += 1;
       this.idle.delete(lock);
     }
@@ -234,6 +241,7 @@ export class LockClient {
       if (lock.reductions.length > 0) this.work(lock);
     }
     if (served) return lock;
+    this.count.inc(C.lock_nonblock_eagain);
     this.settle(lock);
     return null;
   }
@@ -246,13 +254,16 @@ export class LockClient {
     if (this.isShutdown) return Promise.reject(errnoError('ESHUTDOWN', 'the mount is going away'));
     const lock = this.find(kind, arg) ?? this.create(kind, groupOf(kind, arg));
     if (modeServes(lock.mode, mode)) return Promise.resolve();
+    this.count.inc(C.lock_wait);
     if (!lock.requestPending) {
       try {
         this.deps.send({ key: lock.range.start, writeSeq: 0, oldMode: lock.mode, newMode: mode });
       } catch (e) {
+        this.count.inc(C.lock_lock_error);
         this.settle(lock);
         return Promise.reject(asScoutfsError(e));
       }
+      this.count.inc(C.lock_grant_request);
       lock.requestPending = true;
     }
     this.idle.delete(lock);
@@ -271,6 +282,7 @@ export class LockClient {
   /** Ends one use. A writing use marks the open transaction as dirtied under the lock. */
   unlock(lock: ClientLock, mode: LockMode): void {
     assert(lock.users[mode] > 0, 'a lock is unlocked as often as it was locked');
+    this.count.inc(C.lock_unlock);
     if (canWrite(mode)) lock.dirtiedSeq = this.deps.transSeq();
     lock.users[mode] -= 1;
     if (lock.reductions.length > 0) this.work(lock);
@@ -309,6 +321,7 @@ export class LockClient {
     if (lock?.requestPending !== true || !lockModesValid(granted)) {
       throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'unexpected lock grant' });
     }
+    this.count.inc(C.lock_grant_response);
     lock.mode = granted.newMode as LockMode;
     lock.writeSeq = granted.writeSeq;
     lock.requestPending = false;
@@ -326,6 +339,7 @@ export class LockClient {
     if (!lockModesValid(asked)) {
       throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'invalid lock mode' });
     }
+    this.count.inc(C.lock_invalidate_request);
     const lock = this.byKey(asked.key);
     if (lock === undefined) {
       // It went away around a change of server.
@@ -339,6 +353,7 @@ export class LockClient {
 
   /** Up to 22 locks from `key` on, ascending, with what they are granted. */
   recover(key: Key): Lock[] {
+    this.count.inc(C.lock_recover_request);
     if (this.recoverOrder === null || isZero(key)) {
       this.recoverOrder = [...this.locks.values()]
         .sort((a, b) => compareKeys(a.range.start, b.range.start));
@@ -397,6 +412,7 @@ export class LockClient {
     const range = rangeOf(kind, group);
     const ptr = this.deps.core.alloc(keyBytes(range.start), keyBytes(range.end));
     const lock = new ClientLock(idOf(kind, group), kind, group, range, ptr);
+    this.count.inc(C.lock_alloc);
     this.locks.set(lock.id, lock);
     this.byPtr.set(ptr, lock);
     return lock;
@@ -411,6 +427,7 @@ export class LockClient {
     }
     this.idle.delete(lock);
     if (this.locks.get(lock.id) !== lock) return;
+    this.count.inc(C.lock_free);
     this.locks.delete(lock.id);
     this.byPtr.delete(lock.ptr);
     this.deps.core.free(lock.ptr);
@@ -436,12 +453,14 @@ export class LockClient {
     if (this.locks.size <= this.deps.idleCount()) return;
     const [lock] = this.idle;
     if (lock === undefined) return;
+    this.count.inc(C.lock_shrink_attempted);
     try {
       this.deps.send({
         key: lock.range.start, writeSeq: 0, oldMode: lock.mode, newMode: LOCK_NULL,
       });
     } catch {
       // Not sent: it stays the longest idle.
+      this.count.inc(C.lock_shrink_request_failed);
       return;
     }
     lock.requestPending = true;
@@ -458,6 +477,7 @@ export class LockClient {
     const fits = writers + writeOnly === 0
       && (readers === 0 || next.lock.newMode === LOCK_READ);
     if (!fits) return;
+    this.count.inc(C.lock_invalidate_work);
     lock.working = true;
     lock.invalidatingMode = lock.mode;
     lock.mode = next.lock.newMode as LockMode;
@@ -471,6 +491,7 @@ export class LockClient {
     this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
     this.noteTaken(lock.id);
     lock.invalidatingMode = null;
+    this.count.inc(C.lock_invalidate_response);
     r.answer(r.lock);
     lock.reductions.shift();
     lock.working = false;
@@ -482,6 +503,7 @@ export class LockClient {
     try {
       if (lock.kind === LockKind.inode) await this.deps.drain(lock, from, to);
       if (canWrite(from) && lock.dirtiedSeq !== 0 && lock.dirtiedSeq === this.deps.transSeq()) {
+        this.count.inc(C.lock_invalidate_sync);
         await this.deps.commit();
       }
     } catch (e) {

@@ -11,6 +11,7 @@
  * Source: net.md 2, 6.
  */
 import type { Endpoint, TcpSocket } from '../env/net.js';
+import { C, type Counters } from '../observe/counters.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { Header, Side } from './messages.js';
 import { HEADER_BYTES, headerFault, readHeader, viewOf } from './messages.js';
@@ -36,7 +37,7 @@ export class FramedSocket {
   private draining = false;
 
   constructor(private readonly socket: TcpSocket, private readonly side: Side,
-    private readonly events: FrameEvents) {
+    private readonly counters: Counters, private readonly events: FrameEvents) {
     this.remote = socket.remote;
   }
 
@@ -47,6 +48,7 @@ export class FramedSocket {
       closed: (error) => {
         if (this.done) return;
         this.done = true;
+        if (error !== null) this.counters.inc(C.net_recv_error);
         this.events.closed(this.fault ?? error);
       },
     });
@@ -62,6 +64,8 @@ export class FramedSocket {
       this.fail('ENOBUFS', 'the peer does not read what it asked for');
       return;
     }
+    this.counters.inc(C.net_send_messages);
+    this.counters.add(C.net_send_bytes, message.length);
     this.socket.write(message);
   }
 
@@ -94,12 +98,14 @@ export class FramedSocket {
   }
 
   private fail(errno: 'EBADMSG' | 'ENOBUFS', message: string): void {
+    if (errno === 'EBADMSG') this.counters.inc(C.net_recv_invalid_message);
     this.fault ??= new ScoutfsError('NET_PROTOCOL', errno, { message });
     this.socket.destroy();
   }
 
   private received(bytes: Uint8Array): void {
     if (!this.isOpen) return;
+    this.counters.add(C.net_recv_bytes, bytes.length);
     if (this.pending.length === 0) {
       this.pending = bytes;
     } else {
@@ -137,6 +143,7 @@ export class FramedSocket {
   }
 
   private deliver(header: Header, payload: Uint8Array): void {
+    this.counters.inc(C.net_recv_messages);
     try {
       this.events.message(header, payload);
     } catch (e) {

@@ -11,6 +11,7 @@
  */
 import type { TcpSocket } from '../env/net.js';
 import * as F from '../core/format.js';
+import { C, Counters } from '../observe/counters.js';
 import type { ErrnoName } from '../observe/errors.js';
 import { ScoutfsError } from '../observe/errors.js';
 import { FramedSocket } from './frame.js';
@@ -48,8 +49,9 @@ export class NetClient {
   farewell = false;
   private framed: FramedSocket | null = null;
 
-  constructor(private readonly me: ClientIdentity, private readonly hooks: ClientHooks) {
-    this.peer = new Peer({ request: (r) => { this.dispatch(r); } });
+  constructor(private readonly me: ClientIdentity, private readonly hooks: ClientHooks,
+    private readonly counters: Counters = new Counters()) {
+    this.peer = new Peer({ request: (r) => { this.dispatch(r); } }, counters);
   }
 
   /** Submits a request. @throws the errno of `close` */
@@ -62,7 +64,7 @@ export class NetClient {
     return new Promise((resolve) => {
       const greetingId = this.peer.nextId++;
       let useful = false;
-      const framed = new FramedSocket(socket, 'client', {
+      const framed = new FramedSocket(socket, 'client', this.counters, {
         message: (header, payload) => {
           if (header.cmd === F.NET_CMD_GREETING) {
             this.receiveGreeting(framed, header, payload, greetingId);
@@ -127,6 +129,7 @@ export class NetClient {
   private dispatch(request: NetRequest): void {
     const command = COMMANDS[request.cmd];
     if (command?.fromServer !== true) {
+      this.counters.inc(C.net_unknown_request);
       throw protocolError(`${commandName(request.cmd)} request from a server`);
     }
     // The server asks for lock recovery with a key and for maps with arguments.

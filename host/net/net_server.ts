@@ -20,6 +20,7 @@
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Endpoint, TcpSocket } from '../env/net.js';
 import * as F from '../core/format.js';
+import { C, Counters } from '../observe/counters.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
 import { FramedSocket } from './frame.js';
 import type { Header } from './messages.js';
@@ -82,7 +83,7 @@ export class NetServer {
   private stopped = false;
 
   constructor(private readonly clock: Clock, private readonly me: ServerIdentity,
-    private readonly hooks: ServerHooks) {}
+    private readonly hooks: ServerHooks, private readonly counters: Counters = new Counters()) {}
 
   /** Clients that have greeted and were not given up. */
   get clientCount(): number {
@@ -96,7 +97,7 @@ export class NetServer {
       socket.destroy();
       return;
     }
-    const framed: FramedSocket = new FramedSocket(socket, 'server', {
+    const framed: FramedSocket = new FramedSocket(socket, 'server', this.counters, {
       message: (header, payload) => { this.message(incoming, header, payload); },
       closed: (error) => { this.socketClosed(incoming, error); },
     });
@@ -221,7 +222,7 @@ export class NetServer {
   }
 
   private newClient(rid: bigint, from: Endpoint): Client {
-    const peer = new Peer({ request: (r) => { this.dispatch(rid, r); } });
+    const peer = new Peer({ request: (r) => { this.dispatch(rid, r); } }, this.counters);
     // Its greeting response has the first seq.
     peer.nextSeq = 2;
     const client: Client = { peer, rid, from, greetingId: 0, timer: null };
@@ -239,6 +240,7 @@ export class NetServer {
   private dispatch(rid: bigint, request: NetRequest): void {
     const command = COMMANDS[request.cmd];
     if (command?.fromClient !== true) {
+      this.counters.inc(C.net_unknown_request);
       throw protocolError(`${commandName(request.cmd)} request from a client`);
     }
     if (request.payload.length !== command.requestBytes) {

@@ -22,6 +22,7 @@
  * Source: net.md 3 to 6.
  */
 import * as F from '../core/format.js';
+import { C, type Counters } from '../observe/counters.js';
 import type { ErrnoName } from '../observe/errors.js';
 import { ScoutfsError } from '../observe/errors.js';
 import type { FramedSocket } from './frame.js';
@@ -79,10 +80,8 @@ export class Peer {
   private readonly requests = new Map<number, KeptRequest>();
   private readonly seqOfRequest = new Map<number, number>();
   private readonly responses = new Map<number, KeptResponse>();
-  /** Duplicates dropped, for the counters. */
-  duplicates = 0;
 
-  constructor(private readonly handler: PeerHandler) {}
+  constructor(private readonly handler: PeerHandler, private readonly counters: Counters) {}
 
   get hasSocket(): boolean {
     return this.socket !== null;
@@ -126,7 +125,7 @@ export class Peer {
   /** A message of the greeted socket. Throws to close the socket. @returns whether it was new */
   receive(header: Header, payload: Uint8Array): boolean {
     if (header.seq <= this.recvSeq) {
-      this.duplicates++;
+      this.counters.inc(C.net_recv_dropped_duplicate);
       return false;
     }
     this.recvSeq = header.seq;
@@ -198,7 +197,10 @@ export class Peer {
   private receiveResponse(header: Header, payload: Uint8Array): void {
     const kept = this.requests.get(header.id);
     // Normal after races: the request was answered before, or belongs to another server.
-    if (kept?.cmd !== header.cmd) return;
+    if (kept?.cmd !== header.cmd) {
+      this.counters.inc(C.net_dropped_response);
+      return;
+    }
     this.requests.delete(header.id);
     this.seqOfRequest.delete(header.id);
     const errno = wireErrno(header.error);

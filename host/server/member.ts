@@ -16,6 +16,7 @@ import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Net } from '../env/net.js';
 import type { Random } from '../env/random.js';
+import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { asScoutfsError } from '../observe/errors.js';
@@ -32,6 +33,7 @@ export interface MemberDeps {
   net: Net;
   metaDevice: Device;
   log: Log;
+  counters?: Counters;
   fsid: bigint;
   rid: bigint;
   slotNr: number;
@@ -121,6 +123,7 @@ export class Member {
     const runner = new ServerRunner(d);
     const quorum = await Quorum.start({
       clock: d.clock, random: d.random, net: d.net, device: d.metaDevice, log: d.log,
+      ...(d.counters === undefined ? {} : { counters: d.counters }),
       fsid: d.fsid, rid: d.rid, slotNr: d.slotNr, slots: d.slots,
       heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
       server: runner,

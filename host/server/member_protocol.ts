@@ -59,7 +59,7 @@ export type FromMember =
   | { type: 'server'; status: ServerStatus }
   | { type: 'fences'; requests: FenceView[] }
   | { type: 'failed'; error: PlainError }
-  | { type: 'status'; id: number; text: string }
+  | { type: 'status'; id: number; text: string; counters: Float64Array }
   | { type: 'stopped'; error: PlainError | null };
 
 export function plainError(e: ScoutfsError): PlainError {

@@ -26,6 +26,14 @@ export interface MemberEvents {
   failed?(error: ScoutfsError): void;
 }
 
+interface MemberState {
+  text: string;
+  counters: Float64Array;
+}
+
+/** Of a member that takes part in nothing. */
+const GONE: MemberState = { text: 'role 0 (follower)\n', counters: new Float64Array(0) };
+
 function revived(e: PlainError): ScoutfsError {
   return new ScoutfsError(e.code, e.errno, { message: e.message });
 }
@@ -35,8 +43,9 @@ export class MemberHandle {
   serverStatus: ServerStatus = 'down';
   fences: FenceView[] = [];
   private nextId = 1;
-  private readonly statusWaits = new Map<number, (text: string) => void>();
+  private readonly statusWaits = new Map<number, (s: MemberState) => void>();
   private started: { resolve: () => void; reject: (e: ScoutfsError) => void } | null = null;
+  private last: MemberState = GONE;
   private ended = false;
   private stopError: ScoutfsError | null = null;
   private readonly gone: Promise<void>;
@@ -62,9 +71,18 @@ export class MemberHandle {
     return handle;
   }
 
-  /** The status file (quorum.md 8); the last known lines once the member is gone. */
-  status(): Promise<string> {
-    if (this.ended) return Promise.resolve('role 0 (follower)\n');
+  /** The status file (quorum.md 8). */
+  async status(): Promise<string> {
+    return (await this.state()).text;
+  }
+
+  /** What the thread has counted, for `Counters.addSnapshot`. */
+  async counters(): Promise<Float64Array> {
+    return (await this.state()).counters;
+  }
+
+  private state(): Promise<MemberState> {
+    if (this.ended) return Promise.resolve(this.last);
     const id = this.nextId++;
     return new Promise((resolve) => {
       this.statusWaits.set(id, resolve);
@@ -132,7 +150,8 @@ export class MemberHandle {
         this.events.failed?.(revived(m.error));
         break;
       case 'status':
-        this.statusWaits.get(m.id)?.(m.text);
+        this.last = { text: m.text, counters: m.counters };
+        this.statusWaits.get(m.id)?.(this.last);
         this.statusWaits.delete(m.id);
         break;
       case 'stopped':
@@ -145,9 +164,10 @@ export class MemberHandle {
   private threadEnded(error: Error | null): void {
     const unexpected = !this.ended;
     this.ended = true;
+    this.last = { ...this.last, text: GONE.text };
     this.isLeader = false;
     this.serverStatus = 'down';
-    for (const resolve of this.statusWaits.values()) resolve('role 0 (follower)\n');
+    for (const resolve of this.statusWaits.values()) resolve(this.last);
     this.statusWaits.clear();
     if (!unexpected) return;
     const failure = new ScoutfsError('MEMBER_THREAD', 'EIO', {

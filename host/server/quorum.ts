@@ -17,8 +17,9 @@ import type { Net, UdpSocket } from '../env/net.js';
 import type { Random } from '../env/random.js';
 import {
   QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT, QUORUM_EVENT_FENCE, QUORUM_EVENT_STOP,
-  QUORUM_MSG_RESIGNATION,
+  QUORUM_MSG_HEARTBEAT, QUORUM_MSG_RESIGNATION,
 } from '../core/constants.js';
+import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { Action, QuorumMsg, ServerStatus } from './quorum_agent.js';
@@ -33,6 +34,13 @@ import { QuorumTraffic, statusText } from './quorum_status.js';
 
 /** Datagrams waiting for the agent; more are dropped like any lost datagram. */
 const RECEIVED_MAX = 1024;
+/** By message type. */
+const RECV_COUNTERS = [
+  C.quorum_recv_vote, C.quorum_recv_vote, C.quorum_recv_heartbeat, C.quorum_recv_resignation,
+];
+const SEND_COUNTERS = [
+  C.quorum_send_request, C.quorum_send_vote, C.quorum_send_heartbeat, C.quorum_send_resignation,
+];
 
 /** The server that the agent starts and stops. Both return at once. */
 export interface ServerControl {
@@ -49,6 +57,7 @@ export interface QuorumDeps {
   net: Net;
   device: Device;
   log: Log;
+  counters?: Counters;
   fsid: bigint;
   rid: bigint;
   slotNr: number;
@@ -68,6 +77,7 @@ export class Quorum {
   private readonly received: QuorumMsg[] = [];
   private readonly traffic: QuorumTraffic;
   private readonly block: OwnQuorumBlock;
+  private readonly counters: Counters;
   private wake: (() => void) | null = null;
   private stopping = false;
   private isForced = false;
@@ -85,6 +95,7 @@ export class Quorum {
         + d.random.below(ELECTION_TIMEOUT_SPREAD_MS),
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
+    this.counters = d.counters ?? new Counters();
     this.block = new OwnQuorumBlock(d.device, d.fsid, d.rid, d.slotNr);
     d.server.onChange(() => {
       this.serverChanged = true;
@@ -103,7 +114,10 @@ export class Quorum {
     const { term, liveServer } = await readStartState(d.device, d.slots, d.fsid, d.slotNr);
     const q = new Quorum(d, term, liveServer);
     q.socket = await d.net.bindUdp(own.at, (bytes) => { q.datagram(bytes); },
-      (error) => { q.fail(error); });
+      (error) => {
+        q.counters.inc(C.quorum_recv_error);
+        q.fail(error);
+      });
     try {
       await q.perform(q.agent.begin());
     } catch (e) {
@@ -139,7 +153,9 @@ export class Quorum {
 
   private datagram(bytes: Uint8Array): void {
     const msg = decodeQuorumMessage(bytes, this.d.fsid, this.d.slots);
+    if (msg === null) this.counters.inc(C.quorum_recv_invalid);
     if (msg === null || this.received.length >= RECEIVED_MAX) return;
+    this.counters.inc(RECV_COUNTERS[msg.type] ?? C.quorum_recv_invalid);
     this.traffic.received(msg);
     this.received.push(msg);
     this.wake?.();
@@ -248,10 +264,12 @@ export class Quorum {
           break;
         case 'start-server':
           this.publishRole();
+          this.counters.inc(C.quorum_elected);
           this.d.log.info(`quorum: elected leader of term ${a.term}, starting the server`);
           this.d.server.start(a.term);
           break;
         case 'stop-server':
+          this.counters.inc(C.quorum_server_shutdown);
           this.d.server.stop();
           break;
         case 'wait-server-down':
@@ -291,7 +309,12 @@ export class Quorum {
     for (const nr of a.to) {
       const slot = this.d.slots.find((s) => s.nr === nr);
       if (slot === undefined) continue;
-      this.socket?.send(bytes, slot.at);
+      this.socket?.send(bytes, slot.at, () => {
+        if (a.type === QUORUM_MSG_HEARTBEAT) {
+          this.counters.inc(C.quorum_send_heartbeat_dropped);
+        }
+      });
+      this.counters.inc(SEND_COUNTERS[a.type] ?? C.quorum_send_request);
       this.traffic.sent(nr, a.type, a.term);
     }
   }

@@ -219,7 +219,7 @@ export class Server {
       request: (rid, request) => { requests.handle(rid, request); },
       lost: (rid, from) => { this.clientLost(rid, from.addr); },
       note: (message) => { log.info(`server: ${message}`); },
-    });
+    }, counters);
     const reservedBlocks = (): number => reservedMetaBlocks(net.clientCount);
     const commits = new Commits({
       core, device: metaDevice, counters, reservedBlocks,

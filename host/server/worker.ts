@@ -81,6 +81,7 @@ class MemberThread {
     const slots = checkQuorumConfig(sb.qconf, config.slotNr);
     return Member.start({
       clock: env.clock, random: env.random, net: env.net, metaDevice, log,
+      counters: this.counters,
       fsid: config.fsid, rid: config.rid, slotNr: config.slotNr, slots,
       heartbeatTimeoutMs: () => config.heartbeatTimeoutMs,
       makeServer: (term, events) => makeServer({
@@ -104,7 +105,9 @@ class MemberThread {
         void this.stop(member);
         break;
       case 'status':
-        this.self.post({ type: 'status', id: m.id, text: member.status() });
+        this.self.post({
+          type: 'status', id: m.id, text: member.status(), counters: this.counters.snapshot(),
+        });
         break;
       case 'option':
         this.self.data[m.name] = m.value;

@@ -11,6 +11,7 @@ import { NetClient } from '../../host/net/net_client.js';
 import { NetServer } from '../../host/net/net_server.js';
 import { HEADER_BYTES, commandName, readHeader, viewOf } from '../../host/net/messages.js';
 import type { NetRequest } from '../../host/net/peer.js';
+import { Counters } from '../../host/observe/counters.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 import { SimClock, settle } from '../lib/simclock.js';
@@ -33,6 +34,7 @@ interface Trace {
 class Pair {
   readonly clock = new SimClock();
   readonly net = new SimNet();
+  readonly counters = new Counters();
   effects: Effect[] = [];
   client: NetClient;
   server: NetServer;
@@ -51,7 +53,7 @@ class Pair {
         if (this.holdAnswers) this.held.push(r);
         else r.respond(null);
       },
-    });
+    }, this.counters);
     this.server = this.newServer(7);
   }
 
@@ -386,4 +388,20 @@ t.test('closing completes what is outstanding', async (t) => {
   p.client.close('ECONNABORTED');
   t.match(p.effects.at(-1), { client: 'response', cmd: 'GET_LOG_TREES', error: 'ECONNABORTED' });
   t.throws(() => { p.ask(GET); }, { code: 'NET_CLOSED' });
+});
+
+t.test('what the client counts', async (t) => {
+  const p = new Pair();
+  await p.greeted();
+  p.ask(GET);
+  await p.deliver();
+  // The response was not acknowledged yet: it comes again.
+  await p.breakSocket();
+  await p.connect();
+  await p.deliver();
+  t.equal(p.counters.get('net_send_messages'), 3, 'two greetings and a request');
+  t.equal(p.counters.get('net_send_bytes'), 2 * 72 + 32);
+  t.equal(p.counters.get('net_recv_messages'), 4);
+  t.equal(p.counters.get('net_recv_dropped_duplicate'), 1);
+  t.equal(p.counters.get('net_recv_invalid_message'), 0);
 });
