@@ -89,7 +89,8 @@ function nextBlock(al: usize, head: usize, b: usize): i32 {
     if (n == 0) return blockErr;
     first = listNr(n);
   }
-  if (<u64>first > load<u64>(head, LH_TOTAL) || (load<u64>(next) == 0 && load<u64>(head, LH_TOTAL) != 0)) {
+  if (<u64>first > load<u64>(head, LH_TOTAL)
+    || (load<u64>(next) == 0 && load<u64>(head, LH_TOTAL) != 0)) {
     return corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
   }
   const e = allocNeed(al, 1);

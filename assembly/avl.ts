@@ -22,8 +22,12 @@ const HEIGHT: usize = 6;
 @inline function off(base: usize, node: usize): u16 { return node == 0 ? 0 : <u16>(node - base); }
 
 @inline export function avlRoot(base: usize): usize { return at(base, load<u16>(base)); }
-@inline export function avlLeft(base: usize, n: usize): usize { return at(base, load<u16>(n, LEFT)); }
-@inline export function avlRight(base: usize, n: usize): usize { return at(base, load<u16>(n, RIGHT)); }
+@inline export function avlLeft(base: usize, n: usize): usize {
+  return at(base, load<u16>(n, LEFT));
+}
+@inline export function avlRight(base: usize, n: usize): usize {
+  return at(base, load<u16>(n, RIGHT));
+}
 @inline function parentOf(base: usize, n: usize): usize { return at(base, load<u16>(n, PARENT)); }
 @inline function height(n: usize): i32 { return n == 0 ? 0 : <i32>load<u8>(n, HEIGHT); }
 

@@ -494,7 +494,7 @@ export function blockInUse(blkno: u64, ref: usize): bool {
   return (e != 0 && (load<u32>(e, E_FLAGS) & F_DIRTY) != 0) || load<u64>(ref, REF_BLKNO) == blkno;
 }
 
-/** Whether the referenced block is dirty already; reads it first (0 and `blockErr` as blockRead). */
+/** Whether the referenced block is dirty; reads it first (0 and `blockErr` as blockRead). */
 export function blockIfDirty(ref: usize, magic: u32): usize {
   if (load<u64>(ref, REF_BLKNO) == 0) {
     blockErr = 0;

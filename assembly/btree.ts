@@ -72,7 +72,9 @@ const keyScratch: usize = memory.data(32, 8);
  */
 export function walk(al: usize, ws: usize, root: usize, flags: i32, key: usize,
   valBytes: i32): usize {
-  if (load<u8>(root, ROOT_HEIGHT) > MAX_HEIGHT) return fail(corrupt(CORRUPT_HEIGHT, load<u64>(root)));
+  if (load<u8>(root, ROOT_HEIGHT) > MAX_HEIGHT) {
+    return fail(corrupt(CORRUPT_HEIGHT, load<u64>(root)));
+  }
   if (flags & W_DIRTY) {
     const e = blockIsNoNeed() ? 0 : allocNeed(al, walkBlocks(<i32>load<u8>(root, ROOT_HEIGHT)));
     if (e != 0) return fail(e);
@@ -115,7 +117,8 @@ function descend(al: usize, ws: usize, root: usize, flags: i32, key: usize, valB
       return fail(-ERANGE);
     }
     if ((flags & (W_INSERT | W_DELETE)) != 0) {
-      const e = fitBlock(al, ws, root, parent, parItem, b, flags, level == 0 ? valBytes : REF_BYTES);
+      const e = fitBlock(al, ws, root, parent, parItem, b, flags,
+        level == 0 ? valBytes : REF_BYTES);
       if (e != 0) return fail(e);
     }
     if (level == 0) {

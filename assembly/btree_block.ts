@@ -322,7 +322,7 @@ function sortByValOff(b: usize, n: i32): void {
   }
 }
 
-/** Moves the greatest (toRight) or least items of `src` to its neighbour until the budget is used. */
+/** Moves the greatest (toRight) or least items of `src` to its neighbour, up to the budget. */
 export function moveItems(dst: usize, src: usize, toRight: bool, budget: i32): void {
   while (budget > 0) {
     const item = toRight ? lastItem(src) : firstItem(src);

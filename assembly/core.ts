@@ -18,7 +18,8 @@ import {
   blockBegin, blockErr, blockInit, blockSeed, blockTableBytes, blockVolume, ENTRY_BYTES,
 } from './block';
 import {
-  btreeDelete, btreeDirty, btreeForce, btreeGetParent, btreeInsert, btreeApply, btreeLookup, btreeNext,
+  btreeDelete, btreeDirty, btreeForce, btreeGetParent, btreeInsert, btreeApply, btreeLookup,
+  btreeNext,
   btreeParentRange, btreePrev, btreeRebalance, btreeSetParent, btreeUpdate, nextLeaf, walk,
   W_PARENT, wEnd, wIterNext,
 } from './btree';

@@ -218,7 +218,8 @@ function planStep(al: usize, ws: usize, p: usize): void {
   const len = load<u64>(p, 16);
   for (let i = 0; i < 2; i++) {
     stepKey(p, i);
-    const e = insert ? btreeInsert(al, ws, root, itemKey, 0, 0) : btreeDelete(al, ws, root, itemKey);
+    const e = insert ? btreeInsert(al, ws, root, itemKey, 0, 0)
+      : btreeDelete(al, ws, root, itemKey);
     check(e == 0, 502);
   }
   const total = load<u64>(aroot, AR_TOTAL);
@@ -243,7 +244,7 @@ export function extRemove(al: usize, ws: usize, root: usize, start: u64, len: u6
 export let gotStart: u64 = 0;
 export let gotLen: u64 = 0;
 
-/** Takes the front, at most `count` blocks, of the first extent in size order. -ENOENT when empty. */
+/** Takes the front, at most `count` blocks, of the first extent by size. -ENOENT when empty. */
 export function extAlloc(al: usize, ws: usize, root: usize, count: u64): i32 {
   planBegin();
   let e = extNextByOrder(root);

@@ -26,7 +26,8 @@ import {
   totalBytes, valLen, midFree, round8,
 } from './btree_block';
 import {
-  deleteFound, leafFirst, leafNextItem, walk, walkBlocks, W_DELETE, W_DIRTY, W_INSERT, W_SUBTREE, wEnd,
+  deleteFound, leafFirst, leafNextItem, walk, walkBlocks, W_DELETE, W_DIRTY, W_INSERT, W_SUBTREE,
+  wEnd,
 } from './btree';
 import { DELTA_COMBINED, DELTA_NULL, deltaCombine, DELTA_NOT } from './delta';
 import {
@@ -122,7 +123,7 @@ function startWindow(): void {
   needLen = 0;
 }
 
-/** Goes on with the job. 0 when done; -ERANGE when it stopped at `mergeNext`; NEED_BLOCK; errors. */
+/** Goes on with the job. 0 when done; -ERANGE when stopped at `mergeNext`; NEED_BLOCK; errors. */
 export function mergeRun(): i32 {
   while (true) {
     let e = reading ? readWindow() : 0;
@@ -230,7 +231,8 @@ function runMerge(): i32 {
 
 /** Two versions of one key: the record to keep, 0 for none, 1 for a damaged delta. */
 function combine(a: usize, b: usize): usize {
-  const d = deltaCombine(keyZone(a), a + R_VAL, <i32>load<u16>(a, R_LEN), b + R_VAL, <i32>load<u16>(b, R_LEN));
+  const d = deltaCombine(keyZone(a), a + R_VAL, <i32>load<u16>(a, R_LEN),
+    b + R_VAL, <i32>load<u16>(b, R_LEN));
   if (d < 0) return 1;
   if (d == DELTA_NULL) return 0;
   if (d == DELTA_NOT) return load<u64>(b, R_SEQ) > load<u64>(a, R_SEQ) ? b : a;

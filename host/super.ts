@@ -221,7 +221,8 @@ function checkSlot(options: MountOptions, sb: SuperBlock, metaPath: string): voi
   const present = sb.qconf.slots.flatMap((s, i) => (s.addr.family === AF_IPV4 ? [i] : []));
   if (!present.includes(slotNr)) {
     throw new ScoutfsError('QUORUM_SLOT', 'EINVAL', {
-      message: `${metaPath}: quorum slot ${slotNr} is not configured (slots: ${present.join(', ')})`,
+      message: `${metaPath}: quorum slot ${slotNr} is not configured ` +
+        `(slots: ${present.join(', ')})`,
     });
   }
   const other = listMounts().find((m) => m.alive && m.fsid === sb.hdr.fsid &&

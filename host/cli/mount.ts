@@ -64,7 +64,8 @@ function mountPoint(dir: string): string {
 export async function mountVolume(r: MountRequest): Promise<string> {
   // wrong options are told apart from a failing mount before anything is started
   if (parseOptions(r.options).metadevPath === null) {
-    throw errnoError('EINVAL', 'the option metadev_path=PATH is missing: it names the metadata device');
+    throw errnoError('EINVAL',
+      'the option metadev_path=PATH is missing: it names the metadata device');
   }
   const dataDevice = absolute(r.dataDevice);
   const options = absoluteOptions(r.options);
@@ -88,7 +89,9 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     foreground: false,
     logPath: args.value('log') ?? null, logLevel: args.value('log-level') ?? 'info',
   });
-  if (args.flag('verbose')) io.out(`${args.positional(0)} mounted on ${args.positional(1)} (${ident})`);
+  if (args.flag('verbose')) {
+    io.out(`${args.positional(0)} mounted on ${args.positional(1)} (${ident})`);
+  }
   io.result({ ident, dir: args.positional(1) });
   return 0;
 }
@@ -103,7 +106,8 @@ export const mountCommand: CommandSpec = {
       description: 'Comma separated mount options; metadev_path=PATH is required' },
     { short: 'f', long: 'fake', description: 'Check the options, do not mount' },
     { short: 'v', long: 'verbose', description: 'Say what was mounted' },
-    { long: 'log', value: 'FILE', description: 'Where the daemon logs (default: the run directory)' },
+    { long: 'log', value: 'FILE',
+      description: 'Where the daemon logs (default: the run directory)' },
     { long: 'log-level', value: 'LEVEL', description: 'error, warn, info, debug or trace' },
   ],
   json: true,

@@ -49,7 +49,8 @@ export const umountCommand: CommandSpec = {
   options: [
     { short: 'l', long: 'lazy', description: 'Detach now, finish when nobody uses it' },
     { short: 'f', long: 'force', description: 'Give up without a commit; unsynced data is lost' },
-    { short: 't', long: 'timeout', value: 'SECONDS', description: 'How long to wait (default 120)' },
+    { short: 't', long: 'timeout', value: 'SECONDS',
+      description: 'How long to wait (default 120)' },
   ],
   json: true,
   usageStatus: 2,

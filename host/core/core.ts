@@ -174,7 +174,9 @@ export class Core {
     }
     const errors = await Promise.all(waits);
     if (errors.some((e) => e !== 0)) {
-      throw new ScoutfsError('BLOCK_READ', 'EIO', { message: 'a metadata block could not be read' });
+      throw new ScoutfsError('BLOCK_READ', 'EIO', {
+        message: 'a metadata block could not be read',
+      });
     }
   }
 
@@ -199,7 +201,7 @@ export class Core {
     return err;
   }
 
-  /** Writes all blocks of a writer set. Their owner makes sure that nothing is dirtied meanwhile. */
+  /** Writes all blocks of a writer set. Their owner sees to it that none is dirtied meanwhile. */
   async writeSet(wset: Ptr): Promise<void> {
     assert(this.device !== null, 'core has a volume');
     const device = this.device;
@@ -218,7 +220,7 @@ export class Core {
   }
 }
 
-/** Runs `fn` for all items, `depth` at a time; waits for all that started, then throws the first error. */
+/** Runs `fn` for all items, `depth` at a time; waits for all begun, then throws the first error. */
 async function inFlight<T>(depth: number, items: T[], fn: (item: T) => Promise<void>):
 Promise<void> {
   let next = 0;

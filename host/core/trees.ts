@@ -56,12 +56,14 @@ export class TreeReader {
 
   /** First item at or after the key. */
   next(root: Ptr, key: Uint8Array): Promise<Found | null> {
-    return this.find('btree next', key, (k, v) => this.core.x.btree_next(root, k, v, VAL_MAX_BYTES));
+    return this.find('btree next', key,
+      (k, v) => this.core.x.btree_next(root, k, v, VAL_MAX_BYTES));
   }
 
   /** Last item at or before the key. */
   prev(root: Ptr, key: Uint8Array): Promise<Found | null> {
-    return this.find('btree prev', key, (k, v) => this.core.x.btree_prev(root, k, v, VAL_MAX_BYTES));
+    return this.find('btree prev', key,
+      (k, v) => this.core.x.btree_prev(root, k, v, VAL_MAX_BYTES));
   }
 
   private async find(what: string, key: Uint8Array, fn: (key: Ptr, val: Ptr) => number):
@@ -109,7 +111,10 @@ export class TreeSpace extends TreeReader {
     f.free();
   }
 
-  /** Lets go of the list blocks and gives the heads as they are now. Before writing, on every path. */
+  /**
+   * Lets go of the list blocks and gives the heads as they are now. Called before
+   * writing, on every path.
+   */
   finish(): { avail: Uint8Array; freed: Uint8Array } {
     const a = new Rec(this.core, LIST_HEAD_BYTES);
     const f = new Rec(this.core, LIST_HEAD_BYTES);

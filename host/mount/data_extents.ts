@@ -245,7 +245,7 @@ export class DataExtents {
     }
   }
 
-  /** The extent under way is in the tree, or was refused, or is pending again. @throws ENOSPC, EIO */
+  /** The extent under way is in the tree, refused, or pending again. @throws ENOSPC, EIO */
   private inserted(r: number): void {
     const e = this.inserting;
     assert(e !== null, 'a free is under way');

@@ -125,5 +125,6 @@ export class Forest {
 }
 
 function rootsName(r: NetRoots): string {
-  return `fs ${r.fsRoot.ref.blkno}/${r.fsRoot.ref.seq} logs ${r.logsRoot.ref.blkno}/${r.logsRoot.ref.seq}`;
+  return `fs ${r.fsRoot.ref.blkno}/${r.fsRoot.ref.seq} ` +
+    `logs ${r.logsRoot.ref.blkno}/${r.logsRoot.ref.seq}`;
 }

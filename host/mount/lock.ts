@@ -211,7 +211,7 @@ export class LockClient {
     return this.grants;
   }
 
-  /** Write seq of the grant of the lock with this core record; 0 when it is not held for writing. */
+  /** Write seq of the grant of the lock with this core record; 0 when not held for writing. */
   writeSeqOf(ptr: LockPtr): number {
     return this.byPtr.get(ptr)?.writeSeq ?? 0;
   }

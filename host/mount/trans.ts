@@ -171,7 +171,8 @@ export class Trans {
     const need = Math.max(META_RESERVE_BLOCKS, 2 * x.itemDirtyPages());
     const room = Math.min(this.space.availNr, this.space.freedRoom);
     const slots = x.blockNrFree() + x.blockNrDirty();
-    if (x.blockNrDirty() + 2 * x.itemDirtyPages() > slots * DIRTY_SLOT_SHARE + META_RESERVE_BLOCKS) {
+    if (x.blockNrDirty() + 2 * x.itemDirtyPages() >
+        slots * DIRTY_SLOT_SHARE + META_RESERVE_BLOCKS) {
       return this.dirty;
     }
     if (room < need) return this.mayHelp();
@@ -213,7 +214,8 @@ export class Trans {
     this.timer?.cancel();
     if (this.stopped || this.forced) return;
     this.timer = this.deps.clock.after(SYNC_DEADLINE_MS, () => {
-      if (this.dirty) void this.commit().catch(() => { /* only a forced shutdown, which is known */ });
+      // Only a forced shutdown fails it, which is known.
+      if (this.dirty) void this.commit().catch(() => undefined);
       else this.armDeadline();
     });
   }

@@ -92,7 +92,7 @@ export class Peer {
     return this.socket;
   }
 
-  /** Submits a request; `done` is called exactly once. @throws the errno the peer was closed with */
+  /** Submits a request; `done` is called exactly once. @throws the errno of the peer's closing */
   request(cmd: number, payload: Uint8Array, done: ResponseFn): void {
     if (this.closedWith !== null) {
       throw new ScoutfsError('NET_CLOSED', this.closedWith, { message: 'connection is closed' });

@@ -9,8 +9,9 @@
  * `step` is told the time, the one datagram received (or none) and what our own server
  * is doing, and returns what has to be done, in order. Writing comes before sending: a
  * term is durable before anybody hears of it, and a stop before the resignation that
- * lets others lead (they would fence a leader that has not recorded its stop). The leader's heartbeats must not wait for those writes: while
- * they are under way the driver asks `heartbeatIfDue`.
+ * lets others lead (they would fence a leader that has not recorded its stop). The
+ * leader's heartbeats must not wait for those writes: while they are under way the
+ * driver asks `heartbeatIfDue`.
  *
  * Invariants
  *   - terms only increase; at most one vote is given per term, and none in the term

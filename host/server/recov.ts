@@ -33,7 +33,9 @@ export class Recovery {
   start(timeoutMs = RECOVERY_TIMEOUT_MS): void {
     this.started = true;
     if (this.outstanding.size > 0) {
-      this.timer = this.clock.after(timeoutMs, () => { this.expired([...this.outstanding.keys()]); });
+      this.timer = this.clock.after(timeoutMs, () => {
+        this.expired([...this.outstanding.keys()]);
+      });
     }
     this.finishIfDone();
   }

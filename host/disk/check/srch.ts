@@ -142,7 +142,8 @@ function checkCompaction(ctx: Context, { c, key }: Compaction, files: Files,
   }
   const kind: Kind = c.flags === SRCH_COMPACT_FLAG_LOG ? 'log' : 'sorted';
   if (inputs.some(({ sfl }) => !sameFile(files[kind].get(sfl.ref.blkno), sfl))) {
-    ctx.report.finding('CHK_SRCH_COMPACT', `${name} has an input that no ${kind} file's item describes`, { key });
+    ctx.report.finding('CHK_SRCH_COMPACT',
+      `${name} has an input that no ${kind} file's item describes`, { key });
   }
   // A log phase does not use positions.
   if (kind === 'sorted'
