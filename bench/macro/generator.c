@@ -8,7 +8,8 @@
  *
  *   {"phase":"create","ops":4000,"sec":0.21,"p50us":48.2,"p99us":101.0}
  *
- * Phases over FILES names per process: create (exclusive, close), stat (random order),
+ * Phases over FILES names per process: create (exclusive, close), coldstat (in order, after
+ * the kernel was made to drop names and attributes), stat (random order),
  * list (readdir and a stat of each), rename, unlink, write (create, 4 KiB, close),
  * read (open, 4 KiB, close), then one file of SEQ_MIB per process: seqwrite with fsync and
  * seqread in blocks of 1 MiB; an op is a block. Latencies go to a histogram
@@ -103,6 +104,9 @@ static void make(const char *name, int bytes)
 		die(name);
 }
 
+/* number of this process */
+static int my_nr;
+
 static void p_create(void)
 {
 	char name[32];
@@ -127,6 +131,34 @@ static void p_stat(void)
 		uint64_t t = now_ns();
 
 		if (stat(NAME('f', rand_r(&seed) % files), &st))
+			die(name);
+		done_op(t);
+	}
+}
+
+/* Makes the kernel forget names and attributes; the other processes wait at the barrier. */
+static void p_drop(void)
+{
+	int fd;
+
+	if (my_nr != 0)
+		return;
+	fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+	if (fd < 0 || write(fd, "2", 1) != 1)
+		die("drop_caches");
+	close(fd);
+}
+
+static void p_coldstat(void)
+{
+	char name[32];
+	struct stat st;
+	int i;
+
+	for (i = 0; i < files; i++) {
+		uint64_t t = now_ns();
+
+		if (stat(NAME('f', i), &st))
 			die(name);
 		done_op(t);
 	}
@@ -250,7 +282,8 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } phases[] = {
-	{ "create", p_create }, { "stat", p_stat }, { "list", p_list }, { "rename", p_rename },
+	{ "create", p_create }, { NULL, p_drop }, { "coldstat", p_coldstat }, { "stat", p_stat },
+	{ "list", p_list }, { "rename", p_rename },
 	{ "unlink", p_unlink }, { "write", p_write }, { "read", p_read },
 	{ "seqwrite", p_seqwrite }, { "seqread", p_seqread }, { NULL, p_clean },
 };
@@ -296,6 +329,8 @@ static void work(const char *dir, int nr)
 {
 	char path[4096];
 	size_t p;
+
+	my_nr = nr;
 
 	snprintf(path, sizeof(path), "%s/p%d", dir, nr);
 	if (mkdir(path, 0755) || chdir(path))
