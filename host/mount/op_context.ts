@@ -29,17 +29,19 @@ const ORDER_OF: Record<LockKind, number> = {
 /** Inode numbers and seqs per lock. */
 const GROUP = 1024;
 const META_SEQ_TYPE = 4;
-/** Locks that one operation can hold. */
-const LOCKS_MAX = 64;
+/** Locks that there is room for at first. Only a rename of a deep directory holds more. */
+const LOCKS_START = 16;
+/** Bounds what one operation can hold: one per level of the deepest path, and then some. */
+const LOCKS_MAX = 1 << 16;
 
 export class MountOp implements Op {
   duringDrain = false;
   private nr = 0;
-  private readonly orders = new Uint8Array(LOCKS_MAX);
-  private readonly groups = new Float64Array(LOCKS_MAX);
-  private readonly modes = new Uint8Array(LOCKS_MAX);
+  private orders = new Uint8Array(LOCKS_START);
+  private groups = new Float64Array(LOCKS_START);
+  private modes = new Uint8Array(LOCKS_START);
   private readonly locks: (ClientLock | null)[] =
-    new Array<ClientLock | null>(LOCKS_MAX).fill(null);
+    new Array<ClientLock | null>(LOCKS_START).fill(null);
   private ino = 0;
   private inoOfDir = false;
 
@@ -139,7 +141,7 @@ export class MountOp implements Op {
   }
 
   private insert(at: number, order: number, group: number, mode: number, lock: ClientLock): void {
-    assert(this.nr < LOCKS_MAX, 'an operation holds too many locks');
+    if (this.nr === this.locks.length) this.grow();
     for (let i = this.nr; i > at; i--) {
       this.orders[i] = this.orders[i - 1] ?? 0;
       this.groups[i] = this.groups[i - 1] ?? 0;
@@ -151,6 +153,16 @@ export class MountOp implements Op {
     this.modes[at] = mode;
     this.locks[at] = lock;
     this.nr += 1;
+  }
+
+  private grow(): void {
+    const room = 2 * this.locks.length;
+    assert(room <= LOCKS_MAX, 'an operation holds too many locks');
+    const { orders, groups, modes } = this;
+    (this.orders = new Uint8Array(room)).set(orders);
+    (this.groups = new Float64Array(room)).set(groups);
+    (this.modes = new Uint8Array(room)).set(modes);
+    while (this.locks.length < room) this.locks.push(null);
   }
 }
 

@@ -21,6 +21,11 @@ export function skipWithoutFuse(): false | string {
   return existsSync('/dev/fuse') ? false : 'no /dev/fuse';
 }
 
+/** Whether this is scripts/nightly: tests run in their long form. */
+export function nightly(): boolean {
+  return process.env['SCOUTFS_NIGHTLY'] === '1';
+}
+
 export interface Result {
   status: number;
   out: string;
