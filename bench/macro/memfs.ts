@@ -7,8 +7,12 @@
  *
  * Directory entries keep an array ordered by position (creation order) beside the map by
  * name; removed ones stay in the array until they are half of it. File data is a list
- * of 1 MiB chunks, the first of which grows by doubling. Permissions are the kernel's.
+ * of 1 MiB chunks by number, the first of which grows by doubling. Permissions are the kernel's.
  */
+import type { BytePos } from '../../host/core/bytepos.js';
+import {
+  addPos, blockOf, blocksTo, distance, maxPos, posOfBlock, restOf,
+} from '../../host/core/bytepos.js';
 import type {
   AttrOut, Call, DirSink, EntryOut, KernelCaching, Name, OpSource, ReadIn, SetAttr, StatfsOut,
   VfsOps, WriteIn,
@@ -18,7 +22,9 @@ import type { Op } from '../../host/mount/op.js';
 import { errnoError } from '../../host/observe/errors.js';
 
 const ROOT = 1;
+const BLOCK_BYTES = 4096;
 const CHUNK_BYTES = 1 << 20;
+const CHUNK_BLOCKS = CHUNK_BYTES / BLOCK_BYTES;
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
@@ -46,7 +52,7 @@ function now(): [number, number] {
 
 class Inode {
   nlink = 1;
-  size = 0;
+  size: BytePos = 0;
   uid = 0;
   gid = 0;
   rdev = 0;
@@ -54,7 +60,7 @@ class Inode {
   mtime = this.atime;
   ctime = this.atime;
   readonly crtime = this.atime;
-  chunks: (Uint8Array | undefined)[] = [];
+  readonly chunks = new Map<number, Uint8Array>();
   target: Uint8Array | null = null;
   readonly xattrs = new Map<string, Uint8Array>();
   // directories
@@ -279,10 +285,9 @@ export class MemFs implements VfsOps {
   read(_op: Op, call: Call, ino: number, read: ReadIn): Uint8Array {
     const inode = this.inode(ino);
     const { offset } = read;
-    const len = Math.max(0, Math.min(read.size, inode.size - offset));
-    const index = Math.floor(offset / CHUNK_BYTES);
-    const within = offset % CHUNK_BYTES;
-    const chunk = inode.chunks[index];
+    const len = Math.max(0, Math.min(read.size, distance(offset, inode.size)));
+    const within = inChunk(offset);
+    const chunk = inode.chunks.get(chunkOf(offset));
     // one piece of one chunk is answered where it lies
     if (chunk !== undefined && within + len <= chunk.length) {
       return chunk.subarray(within, within + len);
@@ -297,9 +302,9 @@ export class MemFs implements VfsOps {
     let { data } = write;
     if (write.append) write.writtenAt = inode.size;
     const at = write.writtenAt;
-    if (write.cached) data = data.subarray(0, Math.max(0, inode.size - at));
+    if (write.cached) data = data.subarray(0, Math.max(0, distance(at, inode.size)));
     this.copyIn(inode, at, data);
-    inode.size = Math.max(inode.size, at + data.length);
+    inode.size = maxPos(inode.size, addPos(at, data.length));
     if (write.killSuidgid) killSuidgid(inode);
     inode.changed(true);
     return write.data.length;
@@ -309,28 +314,26 @@ export class MemFs implements VfsOps {
     return undefined;
   }
 
-  fallocate(_op: Op, _call: Call, ino: number, _fh: number, mode: number, offset: number,
-    lenBytes: number): undefined {
+  fallocate(_op: Op, _call: Call, ino: number, _fh: number, mode: number, offset: BytePos,
+    lenBytes: BytePos): undefined {
     const keepSize = 1;
     const punchHole = 2;
     const inode = this.inode(ino);
     if ((mode & ~(keepSize | punchHole)) !== 0) throw errnoError('EOPNOTSUPP');
+    const end = addPos(offset, lenBytes);
     if ((mode & punchHole) !== 0) {
-      const end = Math.min(offset + lenBytes, inode.size);
-      for (let at = offset; at < end;) {
-        const n = Math.min(CHUNK_BYTES - at % CHUNK_BYTES, end - at);
-        inode.chunks[Math.floor(at / CHUNK_BYTES)]?.fill(0, at % CHUNK_BYTES,
-          at % CHUNK_BYTES + n);
-        at += n;
+      for (const [index, chunk] of inode.chunks) {
+        const at = posOfBlock(index * CHUNK_BLOCKS);
+        chunk.fill(0, Math.max(0, distance(at, offset)), Math.max(0, distance(at, end)));
       }
     } else if ((mode & keepSize) === 0) {
-      inode.size = Math.max(inode.size, offset + lenBytes);
+      inode.size = maxPos(inode.size, end);
     }
     inode.changed(true);
     return undefined;
   }
 
-  lseek(_op: Op, _call: Call, ino: number, offset: number, whence: number): number {
+  lseek(_op: Op, _call: Call, ino: number, offset: BytePos, whence: number): BytePos {
     const { size } = this.inode(ino);
     if (offset >= size) throw errnoError('ENXIO');
     return whence === SEEK_DATA ? offset : size;
@@ -368,7 +371,7 @@ export class MemFs implements VfsOps {
   append(ino: number, data: Uint8Array): void {
     const inode = this.inode(ino);
     this.copyIn(inode, inode.size, data);
-    inode.size += data.length;
+    inode.size = addPos(inode.size, data.length);
     inode.changed(true);
   }
 
@@ -424,7 +427,7 @@ export class MemFs implements VfsOps {
     const entry = { name, bytes, ino, pos: dir.nextPos++, gone: false };
     dir.names.set(name, entry);
     dir.order.push(entry);
-    dir.size += bytes.length;
+    dir.size = addPos(dir.size, bytes.length);
     dir.changed(true);
   }
 
@@ -434,7 +437,7 @@ export class MemFs implements VfsOps {
     if (dir.order.length > 64 && dir.names.size < dir.order.length / 2) {
       dir.order = dir.order.filter((e) => !e.gone);
     }
-    dir.size -= entry.bytes.length;
+    dir.size = addPos(dir.size, -entry.bytes.length);
     dir.changed(true);
   }
 
@@ -468,7 +471,7 @@ export class MemFs implements VfsOps {
     const a = out.attr;
     a.ino = inode.ino;
     a.size = inode.size;
-    a.blocks = Math.ceil(inode.size / 4096) * 8;
+    a.blocks = blocksTo(inode.size) * 8;
     [a.atimeSec, a.atimeNsec] = inode.atime;
     [a.mtimeSec, a.mtimeNsec] = inode.mtime;
     [a.ctimeSec, a.ctimeNsec] = inode.ctime;
@@ -488,48 +491,60 @@ export class MemFs implements VfsOps {
 
   /** The chunk with at least `needBytes`, kept from before or made. */
   private chunk(inode: Inode, index: number, needBytes: number): Uint8Array {
-    const have = inode.chunks[index];
+    const have = inode.chunks.get(index);
     if (have !== undefined && have.length >= needBytes) return have;
     const grown = 2 ** Math.ceil(Math.log2(Math.max(needBytes, 4096)));
     // later chunks belong to large files: made whole at once
     const made = new Uint8Array(index === 0 ? Math.min(CHUNK_BYTES, grown) : CHUNK_BYTES);
     if (have !== undefined) made.set(have);
-    inode.chunks[index] = made;
+    inode.chunks.set(index, made);
     return made;
   }
 
-  private copyIn(inode: Inode, offset: number, data: Uint8Array): void {
+  private copyIn(inode: Inode, offset: BytePos, data: Uint8Array): void {
+    let index = chunkOf(offset);
+    let within = inChunk(offset);
     for (let done = 0; done < data.length;) {
-      const at = offset + done;
-      const within = at % CHUNK_BYTES;
       const n = Math.min(CHUNK_BYTES - within, data.length - done);
       const piece = n === data.length ? data : data.subarray(done, done + n);
-      this.chunk(inode, Math.floor(at / CHUNK_BYTES), within + n).set(piece, within);
+      this.chunk(inode, index++, within + n).set(piece, within);
+      within = 0;
       done += n;
     }
   }
 
-  private copyOut(inode: Inode, offset: number, out: Uint8Array): void {
+  private copyOut(inode: Inode, offset: BytePos, out: Uint8Array): void {
+    let index = chunkOf(offset);
+    let within = inChunk(offset);
     for (let done = 0; done < out.length;) {
-      const at = offset + done;
-      const within = at % CHUNK_BYTES;
       const n = Math.min(CHUNK_BYTES - within, out.length - done);
-      const have = inode.chunks[Math.floor(at / CHUNK_BYTES)]?.subarray(within, within + n);
+      const have = inode.chunks.get(index++)?.subarray(within, within + n);
       if (have !== undefined) out.set(have, done);
       out.fill(0, done + (have?.length ?? 0), done + n);
+      within = 0;
       done += n;
     }
   }
 
-  private truncate(inode: Inode, size: number): void {
+  private truncate(inode: Inode, size: BytePos): void {
     if (inode.isDir) throw errnoError('EISDIR');
-    const keep = Math.ceil(size / CHUNK_BYTES);
-    inode.chunks.length = Math.min(inode.chunks.length, keep);
-    if (size < inode.size && size % CHUNK_BYTES !== 0) {
-      inode.chunks[keep - 1]?.fill(0, size % CHUNK_BYTES);
+    if (size < inode.size) {
+      const last = chunkOf(size);
+      for (const index of inode.chunks.keys()) if (index > last) inode.chunks.delete(index);
+      inode.chunks.get(last)?.fill(0, inChunk(size));
     }
     inode.size = size;
   }
+}
+
+/** Number of the chunk that holds a byte. */
+function chunkOf(pos: BytePos): number {
+  return Math.floor(blockOf(pos) / CHUNK_BLOCKS);
+}
+
+/** Where in its chunk a byte is. */
+function inChunk(pos: BytePos): number {
+  return (blockOf(pos) % CHUNK_BLOCKS) * BLOCK_BYTES + restOf(pos);
 }
 
 function killSuidgid(inode: Inode): void {

@@ -8,7 +8,8 @@
  * 64-bit fields that count something (numbers of blocks, inodes, sequence
  * numbers of the server's counter) are JavaScript numbers and must be at most
  * 2^53 - 1: reading a larger one throws `U64_RANGE`, because no volume can hold
- * such a count and everything downstream relies on exact integers. Random ids,
+ * such a count and everything downstream relies on exact integers. The size of a file
+ * can be larger and is a `BytePos` (`bytepos.ts`). Random ids,
  * hashes and opaque words are BigInt. Key fields are BigInt too; code that walks
  * many keys compares the 32 bytes with `keys.ts` instead.
  *
@@ -16,6 +17,8 @@
  * offset and size against `format-vectors.json` (structs, constants).
  */
 export * from './constants.js';
+import type { BytePos } from './bytepos.js';
+import { readPos, setPos } from './bytepos.js';
 import { u64, setU64 } from './u64.js';
 
 /** `struct scoutfs_timespec`, 16 bytes. */
@@ -1090,7 +1093,7 @@ export const SuperBlock = {
 
 /** `struct scoutfs_inode`, 168 bytes. */
 export interface Inode {
-  size: number;
+  size: BytePos;
   metaSeq: number;
   dataSeq: number;
   dataVersion: number;
@@ -1115,7 +1118,7 @@ export const Inode = {
   size: 168,
   read(v: DataView, o: number): Inode {
     return {
-      size: u64(v, o),
+      size: readPos(v, o),
       metaSeq: u64(v, o + 8),
       dataSeq: u64(v, o + 16),
       dataVersion: u64(v, o + 24),
@@ -1139,7 +1142,7 @@ export const Inode = {
   },
   write(v: DataView, o: number, s: Inode): void {
     zero(v, o, 168);
-    setU64(v, o, s.size);
+    setPos(v, o, s.size);
     setU64(v, o + 8, s.metaSeq);
     setU64(v, o + 16, s.dataSeq);
     setU64(v, o + 24, s.dataVersion);

@@ -57,7 +57,7 @@ function timeText(v: DataView, o: number): string {
   return `${word(v, o)}.${String(v.getUint32(o + 8, true)).padStart(8, '0')}`;
 }
 
-/** Field by field: a file may be larger than 2^53 bytes, which the codec refuses. */
+/** Field by field: shows also what the codec refuses. */
 function inodeText({ key, val }: TreeItem): string {
   // Version 1 stores a shorter inode.
   const full = new Uint8Array(Inode.size);

@@ -16,6 +16,10 @@
  * Source: data.md 4, 5, 9; design/fuse.md 5.2.
  */
 import { SEF_OFFLINE, SEF_UNWRITTEN } from '../core/constants.js';
+import type { BytePos } from '../core/bytepos.js';
+import {
+  addPos, blockOf, blocksTo, distance, maxPos, minPos, posOfBlock, restOf, roomAt,
+} from '../core/bytepos.js';
 import type { LockPtr } from '../core/items.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
@@ -65,10 +69,10 @@ interface Piece {
 
 /** A write's progress over its transactions. */
 interface Progress {
-  /** Offset of the first byte in the file; -1 before the first transaction. */
-  start: number;
+  /** Offset of the first byte in the file; null before the first transaction. */
+  start: BytePos | null;
   doneBytes: number;
-  /** Where the write ends early because the file does (page write-back). */
+  /** Less than the data when the file ends before (page write-back), or sizes do. */
   endBytes: number;
   /** The device writes of the last transaction. */
   io: Promise<void> | null;
@@ -89,22 +93,22 @@ export class Data {
     const lock = op.lockInode(ino, r.forWrite ? MODE_WRITE : MODE_READ);
     const inode = d.inodes.read(lock, ino, this.scratch);
     requireFile(inode);
-    const end = Math.min(r.offset + r.size, inode.size);
-    if (r.offset >= end) return EMPTY;
+    const lenBytes = Math.min(r.size, distance(r.offset, inode.size));
+    if (lenBytes <= 0) return EMPTY;
+    const first = blockOf(r.offset);
+    const from = restOf(r.offset);
+    const last = first + Math.floor((from + lenBytes - 1) / BLOCK_BYTES);
     if (r.forWrite) {
       if (inode.retained) throw errnoError('EPERM');
-      this.space.requireOnline(lock, inode, 0, inode.size, WAIT_WRITE);
+      this.space.requireOnline(lock, inode, 0, blocksTo(inode.size) - 1, WAIT_WRITE);
     } else {
-      this.space.requireOnline(lock, inode, r.offset, end, WAIT_READ);
+      this.space.requireOnline(lock, inode, first, last, WAIT_READ);
     }
-    const first = Math.floor(r.offset / BLOCK_BYTES);
-    const last = Math.floor((end - 1) / BLOCK_BYTES);
     const busy = d.guard.conflict(ino, first, last);
     if (busy !== null) throw new Wait(busy);
     const image = call.lend().subarray(0, (last - first + 1) * BLOCK_BYTES);
     const pieces = this.mapRead(lock, ino, first, last, image);
-    const from = r.offset - first * BLOCK_BYTES;
-    const out = image.subarray(from, from + (end - r.offset));
+    const out = image.subarray(from, from + lenBytes);
     if (pieces.length === 0) return out;
     return this.readPieces(op, call, ino, r, first, image, pieces, out);
   }
@@ -154,7 +158,7 @@ export class Data {
   /** @throws Wait, EISDIR, EINVAL, EFBIG, EPERM, ENOSPC, EIO */
   write(op: Op, ino: number, w: WriteIn): number | Promise<number> {
     const p: Progress = {
-      start: -1, doneBytes: 0, endBytes: w.data.length, io: null, ready: null, full: false,
+      start: null, doneBytes: 0, endBytes: w.data.length, io: null, ready: null, full: false,
     };
     if (w.data.length === 0) return 0;
     if (w.cached) return this.finishWrite(op, ino, w, p);
@@ -168,7 +172,7 @@ export class Data {
   }
 
   private async finishWrite(op: Op, ino: number, w: WriteIn, p: Progress): Promise<number> {
-    if (p.start < 0) await this.space.finishTruncate(op, ino);
+    if (p.start === null) await this.space.finishTruncate(op, ino);
     for (;;) {
       if (p.io !== null) await p.io;
       if (p.doneBytes >= p.endBytes || p.full) break;
@@ -186,29 +190,31 @@ export class Data {
     const lock = op.lockInode(ino, MODE_WRITE);
     const inode = d.inodes.read(lock, ino);
     requireFile(inode);
-    const start = p.start >= 0 ? p.start : w.append ? inode.size : w.offset;
-    const pos = start + p.doneBytes;
-    let end = start + w.data.length;
-    if (!Number.isSafeInteger(end)) throw errnoError('EFBIG');
+    const start = p.start ?? (w.append ? inode.size : w.offset);
     if (w.cached) {
-      end = Math.min(end, inode.size);
-      p.endBytes = Math.max(0, end - start);
-      if (end <= pos) {
+      p.endBytes = Math.min(w.data.length, Math.max(0, distance(start, inode.size)));
+      if (p.endBytes <= p.doneBytes) {
         p.doneBytes = p.endBytes;
         return;
       }
     } else {
+      p.endBytes = roomAt(start, w.data.length);
+      if (p.endBytes <= 0) throw errnoError('EFBIG');
       if (inode.retained) throw errnoError('EPERM');
-      this.space.requireOnline(lock, inode, 0, inode.size, WAIT_WRITE);
+      this.space.requireOnline(lock, inode, 0, blocksTo(inode.size) - 1, WAIT_WRITE);
     }
-    const first = Math.floor(pos / BLOCK_BYTES);
-    const last = Math.floor((end - 1) / BLOCK_BYTES);
+    // From here on all bytes are counted from the start of block `first`.
+    const pos = addPos(start, p.doneBytes);
+    const first = blockOf(pos);
+    const from = restOf(pos);
+    const end = from + p.endBytes - p.doneBytes;
+    const last = first + Math.floor((end - 1) / BLOCK_BYTES);
     const busy = d.guard.conflict(ino, first, last);
     if (busy !== null) throw new Wait(busy);
     d.map.lookWrite(lock, ino, first, last);
     this.checkExtents(lock, ino, first, last);
-    const head = this.oldBlock(lock, inode, first, pos, end);
-    const tail = last === first ? head : this.oldBlock(lock, inode, last, pos, end);
+    const head = this.oldBlock(lock, inode, first, first, from, end);
+    const tail = last === first ? head : this.oldBlock(lock, inode, last, first, from, end);
     const { hold } = d.cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -223,8 +229,8 @@ export class Data {
       this.stopped(p, stop);
       return;
     }
-    const to = Math.min(end, (mapped.block + mapped.lenBlocks) * BLOCK_BYTES);
-    inode.size = Math.max(inode.size, to);
+    const to = Math.min(end, (mapped.block + mapped.lenBlocks - first) * BLOCK_BYTES);
+    inode.size = maxPos(inode.size, addPos(posOfBlock(first), to));
     inode.dataSeq = hold.transSeq;
     inode.dataVersion += 1;
     if (w.killSuidgid) inode.killSuidgid();
@@ -233,8 +239,9 @@ export class Data {
 
     p.start = start;
     w.writtenAt = start;
-    p.doneBytes = to - start;
-    p.io = this.send(inode, w.data.subarray(pos - start, to - start), pos, pieces, head, tail);
+    const data = w.data.subarray(p.doneBytes, p.doneBytes + to - from);
+    p.doneBytes += data.length;
+    p.io = this.send(inode, data, first, from, pieces, head, tail);
     if (stop === 'ENOSPC') p.full = true;
     else if (stop !== null) p.ready = this.readyOf(stop);
   }
@@ -254,14 +261,15 @@ export class Data {
   }
 
   /**
-   * Old contents of a block that `pos .. end` covers in part, or null where they are zeros.
+   * Old contents of a block that `from .. end`, counted in bytes from block `first`, covers in
+   * part, or null where they are zeros.
    * @throws Wait while they are being read
    */
-  private oldBlock(lock: LockPtr, inode: InodeRec, block: number, pos: number, end: number):
-  Uint8Array | null {
-    const at = block * BLOCK_BYTES;
-    const live = Math.min(at + BLOCK_BYTES, inode.size);
-    if (live <= at || (pos <= at && end >= live)) return null;
+  private oldBlock(lock: LockPtr, inode: InodeRec, block: number, first: number, from: number,
+    end: number): Uint8Array | null {
+    const at = (block - first) * BLOCK_BYTES;
+    const live = Math.min(at + BLOCK_BYTES, distance(posOfBlock(first), inode.size));
+    if (live <= at || (from <= at && end >= live)) return null;
     const { e } = this;
     if (!this.d.extents.find(lock, inode.ino, block, e) || e.start > block || e.blkno === 0 ||
         (e.flags & SEF_UNWRITTEN) !== 0) {
@@ -280,28 +288,31 @@ export class Data {
     }
   }
 
-  /** Starts the device writes of `data` at file offset `pos`; whole blocks, zeros around. */
-  private send(inode: InodeRec, data: Uint8Array, pos: number, pieces: Piece[],
+  /**
+   * Starts the device writes of `data`, which begins `from` bytes behind the start of block
+   * `first`; whole blocks, zeros around.
+   */
+  private send(inode: InodeRec, data: Uint8Array, first: number, from: number, pieces: Piece[],
     head: Uint8Array | null, tail: Uint8Array | null): Promise<void> {
     const { d } = this;
     const { ino } = inode;
-    const end = pos + data.length;
-    const first = Math.floor(pos / BLOCK_BYTES);
-    const last = Math.floor((end - 1) / BLOCK_BYTES);
-    const whole = pos % BLOCK_BYTES === 0 && data.byteOffset % BLOCK_BYTES === 0;
-    const wholeEnd = whole ? Math.floor(end / BLOCK_BYTES) : first;
+    const end = from + data.length;
+    const last = first + Math.floor((end - 1) / BLOCK_BYTES);
+    const whole = from === 0 && data.byteOffset % BLOCK_BYTES === 0;
+    const wholeEnd = whole ? first + Math.floor(end / BLOCK_BYTES) : first;
     // Blocks first .. wholeEnd - 1 go out of the request's memory, the others out of `image`.
     const imageBlocks = last + 1 - wholeEnd;
     const image = imageBlocks > 0 ? d.buffers.take(imageBlocks * BLOCK_BYTES) : EMPTY;
     if (imageBlocks > 0) {
-      fillImage(image, wholeEnd, data, pos, first === wholeEnd ? head : null, tail, last);
+      fillImage(image, (wholeEnd - first) * BLOCK_BYTES, data, from,
+        first === wholeEnd ? head : null, tail);
     }
     const writes: DeviceWrite[] = [];
     for (const p of pieces) {
       const to = p.block + p.lenBlocks;
       const split = Math.min(to, Math.max(p.block, wholeEnd));
       if (split > p.block) {
-        const at = p.block * BLOCK_BYTES - pos;
+        const at = (p.block - first) * BLOCK_BYTES - from;
         writes.push({
           offset: p.blkno * BLOCK_BYTES,
           bytes: data.subarray(at, at + (split - p.block) * BLOCK_BYTES),
@@ -337,13 +348,13 @@ export class Data {
   }
 
   /** @throws Wait, EINVAL, ENXIO */
-  lseek(op: Op, ino: number, offset: number, whence: number): number {
+  lseek(op: Op, ino: number, offset: BytePos, whence: number): BytePos {
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw errnoError('EINVAL');
     const lock = op.lockInode(ino, MODE_READ);
     const inode = this.d.inodes.read(lock, ino, this.scratch);
-    if (offset < 0 || offset >= inode.size) throw errnoError('ENXIO');
+    if (offset >= inode.size) throw errnoError('ENXIO');
     const { e } = this;
-    let b = Math.floor(offset / BLOCK_BYTES);
+    let b = blockOf(offset);
     let more = this.d.extents.find(lock, ino, b, e);
     for (; more; more = this.d.extents.after(lock, ino, e, e)) {
       const isData = (e.flags & SEF_OFFLINE) !== 0 ||
@@ -354,8 +365,8 @@ export class Data {
       else b = extEnd(e);
       if (whence === SEEK_DATA) break;
     }
-    if (whence === SEEK_HOLE) return Math.min(Math.max(offset, b * BLOCK_BYTES), inode.size);
-    const at = Math.max(offset, b * BLOCK_BYTES);
+    const at = maxPos(offset, posOfBlock(b));
+    if (whence === SEEK_HOLE) return minPos(at, inode.size);
     if (!more || at >= inode.size) throw errnoError('ENXIO');
     return at;
   }
@@ -367,18 +378,19 @@ export function requireFile(inode: InodeRec): void {
   if (!inode.isReg) throw errnoError('EINVAL');
 }
 
-/** Lays `data` (at file offset `pos`) over zeros and old contents; `image` starts at `block`. */
-function fillImage(image: Uint8Array, block: number, data: Uint8Array, pos: number,
-  head: Uint8Array | null, tail: Uint8Array | null, last: number): void {
-  const at = block * BLOCK_BYTES;
-  const from = Math.max(pos, at);
-  const end = pos + data.length;
-  image.fill(0, 0, from - at);
-  image.fill(0, end - at);
-  const firstBytes = image.subarray(0, BLOCK_BYTES);
-  if (head !== null) firstBytes.set(head);
-  if (tail !== null && last > block) image.set(tail, (last - block) * BLOCK_BYTES);
-  else if (tail !== null && head === null) firstBytes.set(tail);
-  image.set(data.subarray(from - pos), from - at);
+/**
+ * Lays `data` over zeros and old contents. `image` starts `at` bytes and the data `from` bytes
+ * behind the start of the write's first block.
+ */
+function fillImage(image: Uint8Array, at: number, data: Uint8Array, from: number,
+  head: Uint8Array | null, tail: Uint8Array | null): void {
+  const skip = Math.max(0, at - from);
+  const start = from + skip - at;
+  image.fill(0, 0, start);
+  image.fill(0, from + data.length - at);
+  const lastAt = image.length - BLOCK_BYTES;
+  if (head !== null) image.set(head);
+  if (tail !== null && (lastAt > 0 || head === null)) image.set(tail, lastAt);
+  image.set(data.subarray(skip), start);
 }
 

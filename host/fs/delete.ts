@@ -151,7 +151,7 @@ export class Deletes {
   private lookTarget(lock: LockPtr, inode: InodeRec): number[] {
     const chunks: number[] = [];
     if (!inode.isLnk) return chunks;
-    const nrs = Math.ceil(Math.min(inode.size, SYMLINK_MAX_SIZE) / MAX_VAL_SIZE);
+    const nrs = Math.ceil(Math.min(Number(inode.size), SYMLINK_MAX_SIZE) / MAX_VAL_SIZE);
     for (let nr = 0; nr < nrs; nr++) {
       const n = this.d.cx.items.lookup(lock, FS_ZONE, inode.ino, SYMLINK_TYPE, nr, 0, 0);
       if (n !== ABSENT) chunks.push(nr);

@@ -18,6 +18,7 @@
 import {
   FS_ZONE, LINK_MAX, MAX_VAL_SIZE, ROOT_INO, SYMLINK_MAX_SIZE, SYMLINK_TYPE,
 } from '../core/constants.js';
+import { addPos } from '../core/bytepos.js';
 import type { LockPtr } from '../core/items.js';
 import { ABSENT } from '../core/items.js';
 import type { Op } from '../mount/op.js';
@@ -125,7 +126,7 @@ export class Dirs {
     this.inodes.create(op, lock, inode);
     this.entries.add(dirLock, lock, dirIno, ino, type, pos, name);
     dir.nextReaddirPos = pos + 1;
-    dir.size += name.len;
+    dir.size = addPos(dir.size, name.len);
     if (isDir) dir.nlink += 1;
     dir.touch(now, true);
     hold.update(dirLock, dir);
@@ -183,7 +184,7 @@ export class Dirs {
     inode.nlink += 1;
     inode.touch(now, false);
     dir.nextReaddirPos = pos + 1;
-    dir.size += name.len;
+    dir.size = addPos(dir.size, name.len);
     dir.touch(now, true);
     hold.update(lock, inode);
     hold.update(dirLock, dir);
@@ -220,7 +221,7 @@ export class Dirs {
     const now = this.cx.clock.now();
     dropLink(inode);
     inode.touch(now, false);
-    dir.size -= name.len;
+    dir.size = addPos(dir.size, -name.len);
     if (inode.isDir) dir.nlink -= 1;
     dir.touch(now, true);
     hold.update(lock, inode);
@@ -234,7 +235,7 @@ export class Dirs {
     const inode = this.inodes.read(lock, ino);
     if (!inode.isLnk) throw errnoError('EINVAL');
     const { size } = inode;
-    if (size === 0 || size > SYMLINK_MAX_SIZE) throw damagedLink(ino);
+    if (typeof size !== 'number' || size === 0 || size > SYMLINK_MAX_SIZE) throw damagedLink(ino);
     const { items } = this.cx;
     const out = new Uint8Array(size);
     for (let nr = 0, at = 0; at < size; nr++, at += MAX_VAL_SIZE) {

@@ -11,6 +11,7 @@
  * dir.md 11, data.md 11, xattr.md 10, super.md 5 and 9.
  */
 import { ROOT_INO } from '../core/constants.js';
+import type { BytePos } from '../core/bytepos.js';
 import type { NetStatfs } from '../core/format.js';
 import type { Items } from '../core/items.js';
 import type { Clock } from '../env/clock.js';
@@ -220,12 +221,12 @@ export class FileSystem implements VfsOps {
     return this.deps.sync();
   }
 
-  fallocate(op: Op, _call: Call, ino: number, _fh: number, mode: number, offset: number,
-    lenBytes: number): Promise<void> | undefined {
+  fallocate(op: Op, _call: Call, ino: number, _fh: number, mode: number, offset: BytePos,
+    lenBytes: BytePos): Promise<void> | undefined {
     return this.space.fallocate(op, ino, mode, offset, lenBytes);
   }
 
-  lseek(op: Op, _call: Call, ino: number, offset: number, whence: number): number {
+  lseek(op: Op, _call: Call, ino: number, offset: BytePos, whence: number): BytePos {
     return this.data.lseek(op, ino, offset, whence);
   }
 

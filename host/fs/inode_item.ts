@@ -16,6 +16,8 @@
 import {
   INODE_FMT_V1_BYTES, INODE_FMT_V2_BYTES, INO_FLAG_RETENTION, INO_FLAG_TRUNCATE,
 } from '../core/constants.js';
+import type { BytePos } from '../core/bytepos.js';
+import { readPos, setPos } from '../core/bytepos.js';
 import { setU64, u64 } from '../core/u64.js';
 import type { WallTime } from '../env/clock.js';
 import { ScoutfsError } from '../observe/errors.js';
@@ -35,7 +37,7 @@ export const NO_SEQ = -1;
 
 export class InodeRec {
   ino = 0;
-  size = 0;
+  size: BytePos = 0;
   metaSeq = 0;
   dataSeq = 0;
   dataVersion = 0;
@@ -141,7 +143,7 @@ export function decodeInode(
     });
   }
   r.ino = ino;
-  r.size = u64(v, 0);
+  r.size = readPos(v, 0);
   r.metaSeq = u64(v, 8);
   r.dataSeq = u64(v, 16);
   r.dataVersion = u64(v, 24);
@@ -177,7 +179,7 @@ export function decodeInode(
 
 /** Encodes the item into the start of `v`. @returns its length in bytes */
 export function encodeInode(v: DataView, formatVersion: number, r: InodeRec): number {
-  setU64(v, 0, r.size);
+  setPos(v, 0, r.size);
   setU64(v, 8, r.metaSeq);
   setU64(v, 16, r.dataSeq);
   setU64(v, 24, r.dataVersion);

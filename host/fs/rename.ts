@@ -11,6 +11,7 @@
  *
  * Source: dir.md 7 (rename), inode.md 10; data of the cases: dir.md 12.
  */
+import { addPos } from '../core/bytepos.js';
 import { ROOT_INO } from '../core/constants.js';
 import type { LockPtr } from '../core/items.js';
 import type { Op } from '../mount/op.js';
@@ -102,12 +103,12 @@ export class Renames {
       dropLink(replaced.inode);
       replaced.inode.touch(now, false);
     } else {
-      to.dir.size += to.name.len;
+      to.dir.size = addPos(to.dir.size, to.name.len);
     }
     entries.add(to.lock, moved.lock, toIno, ino, direntType(moved.inode.mode), pos, to.name);
     entries.remove(from.lock, moved.lock, from.dir.ino, moved.entry, from.name);
     to.dir.nextReaddirPos = pos + 1;
-    from.dir.size -= from.name.len;
+    from.dir.size = addPos(from.dir.size, -from.name.len);
     const between = from.dir !== to.dir;
     if (between && moved.inode.isDir) {
       from.dir.nlink -= 1;

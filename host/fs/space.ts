@@ -9,6 +9,10 @@
  *
  * Source: inode.md 8 (setattr), 9 and 10; data.md 4, 6, 7.
  */
+import type { BytePos } from '../core/bytepos.js';
+import {
+  addPos, blockOf, blocksTo, isPos, minPos, posOfBlock, restOf,
+} from '../core/bytepos.js';
 import { INO_FLAG_TRUNCATE, SEF_OFFLINE, SEF_UNWRITTEN } from '../core/constants.js';
 import type { LockPtr } from '../core/items.js';
 import type { WallTime } from '../env/clock.js';
@@ -87,12 +91,12 @@ export class Space {
     const { map, guard, cx } = this.d;
     const { ino } = inode;
     const { size } = set;
-    if (!Number.isSafeInteger(size) || size < 0) throw errnoError('EFBIG');
+    if (!isPos(size)) throw errnoError('EFBIG');
     if (size > 0 && size !== inode.size) {
-      this.requireOnline(lock, inode, 0, size, WAIT_CHANGE_SIZE);
+      this.requireOnline(lock, inode, 0, blocksTo(size) - 1, WAIT_CHANGE_SIZE);
     }
     const shrinking = inode.size >= size;
-    const first = Math.ceil(size / BLOCK_BYTES);
+    const first = blocksTo(size);
     const zero = size < inode.size ? this.lookTail(lock, inode, size) : null;
     if (shrinking) map.lookRange(lock, ino, first, BLOCK_MAX, TRUNCATE_BATCH_EXTENTS);
     const offline = inode.offlineBlocks;
@@ -123,12 +127,12 @@ export class Space {
    * The block that will hold the new end, when it has contents behind it.
    * @throws Wait while they are read or written
    */
-  private lookTail(lock: LockPtr, inode: InodeRec, size: number):
+  private lookTail(lock: LockPtr, inode: InodeRec, size: BytePos):
   { blkno: number; block: number; keep: number; bytes: Uint8Array } | null {
-    const keep = size % BLOCK_BYTES;
+    const keep = restOf(size);
     if (keep === 0) return null;
     const { e } = this;
-    const block = Math.floor(size / BLOCK_BYTES);
+    const block = blockOf(size);
     if (!this.d.extents.find(lock, inode.ino, block, e) || e.start > block || e.blkno === 0 ||
         (e.flags & SEF_UNWRITTEN) !== 0) {
       return null;
@@ -166,7 +170,7 @@ export class Space {
     const lock = op.lockInode(ino, MODE_WRITE);
     const inode = this.d.inodes.read(lock, ino);
     if (!inode.truncating) return { done: true, stop: null };
-    const first = Math.ceil(inode.size / BLOCK_BYTES);
+    const first = blocksTo(inode.size);
     map.lookRange(lock, ino, first, BLOCK_MAX, TRUNCATE_BATCH_EXTENTS);
     const offline = inode.offlineBlocks;
     cx.hold.begin(op);
@@ -189,17 +193,16 @@ export class Space {
     else await stop;
   }
 
-  /** @throws Wait, EOPNOTSUPP, EINVAL, EFBIG, EPERM, ENOSPC */
-  fallocate(op: Op, ino: number, mode: number, offset: number, lenBytes: number):
+  /** @throws Wait, EOPNOTSUPP, EISDIR, EINVAL, EFBIG, EPERM, ENOSPC */
+  fallocate(op: Op, ino: number, mode: number, offset: BytePos, lenBytes: BytePos):
   Promise<void> | undefined {
     if ((mode & ~FALLOC_KEEP_SIZE) !== 0) throw errnoError('EOPNOTSUPP');
     if (lenBytes === 0) return undefined;
-    const end = offset + lenBytes;
-    if (offset < 0 || lenBytes < 0) throw errnoError('EINVAL');
-    if (!Number.isSafeInteger(end)) throw errnoError('EFBIG');
+    const end = addPos(offset, lenBytes);
+    if (!isPos(end)) throw errnoError('EFBIG');
     const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0;
-    const last = Math.floor((end - 1) / BLOCK_BYTES);
-    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = blocksTo(end) - 1;
+    const first = blockOf(offset);
     const lock = op.lockInode(ino, MODE_WRITE);
     const inode = this.d.inodes.read(lock, ino);
     if (!inode.isReg) throw errnoError(inode.isDir ? 'EISDIR' : 'EINVAL');
@@ -210,7 +213,7 @@ export class Space {
     return this.fallocateRest(op, ino, next, last, end, keepSize, stop);
   }
 
-  private async fallocateRest(op: Op, ino: number, from: number, last: number, end: number,
+  private async fallocateRest(op: Op, ino: number, from: number, last: number, end: BytePos,
     keepSize: boolean, stopped: Stop | null): Promise<void> {
     await this.finishTruncate(op, ino);
     let next = from;
@@ -222,7 +225,7 @@ export class Space {
     }
   }
 
-  private fallocateStep(op: Op, ino: number, first: number, last: number, end: number,
+  private fallocateStep(op: Op, ino: number, first: number, last: number, end: BytePos,
     keepSize: boolean): { next: number; stop: Stop | null } {
     const { map, cx } = this.d;
     const lock = op.lockInode(ino, MODE_WRITE);
@@ -234,7 +237,7 @@ export class Space {
 
     const done = map.fallocate(lock, inode, first, last, FALLOCATE_BATCH_EXTENTS);
     if (done.next === first) return done;
-    const size = Math.min(done.next * BLOCK_BYTES, end);
+    const size = minPos(posOfBlock(done.next), end);
     if (!keepSize && size > inode.size) {
       inode.size = size;
       inode.version += 1;
@@ -245,14 +248,13 @@ export class Space {
   }
 
   /**
-   * Goes on when no block of the byte range [from, to) is offline.
+   * Goes on when none of the blocks `first .. last` is offline.
    * @throws Wait without locks until it may be online
    */
-  requireOnline(lock: LockPtr, inode: InodeRec, from: number, to: number, waitOp: number): void {
-    if (inode.offlineBlocks === 0 || from >= to) return;
+  requireOnline(lock: LockPtr, inode: InodeRec, first: number, last: number, waitOp: number):
+  void {
+    if (inode.offlineBlocks === 0 || first > last) return;
     const { e } = this;
-    const first = Math.floor(from / BLOCK_BYTES);
-    const last = Math.floor((to - 1) / BLOCK_BYTES);
     let more = this.d.extents.find(lock, inode.ino, first, e);
     while (more && e.start <= last) {
       if ((e.flags & SEF_OFFLINE) !== 0 && extEnd(e) > first) {

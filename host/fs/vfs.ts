@@ -28,9 +28,12 @@
  * `...Cacheable` field of the out object is true (it is preset to true) *and*
  * `KernelCaching.mayCache` says so of the covering lock when the reply is written.
  *
- * Inode numbers, offsets, sizes and positions are numbers (checked to fit 2^53
- * when they enter). Spec: data.md 11, dir.md 11, inode.md 13, super.md 9, xattr.md 10.
+ * Offsets and sizes of files are BytePos, checked to be at most 2^63 - 1 when they enter.
+ * Inode numbers and positions in directories are numbers.
+ *
+ * Spec: data.md 11, dir.md 11, inode.md 13, super.md 9, xattr.md 10.
  */
+import type { BytePos } from '../core/bytepos.js';
 import type { Op } from '../mount/op.js';
 
 /** Who asks. Permission was checked by the kernel (`default_permissions`). */
@@ -70,7 +73,7 @@ export interface Name {
 /** Attributes as the kernel wants them. `blocks` counts 512 byte units. */
 export interface Attr {
   ino: number;
-  size: number;
+  size: BytePos;
   blocks: number;
   atimeSec: number;
   atimeNsec: number;
@@ -129,7 +132,7 @@ export const SET_KILL_SUIDGID = 2048;
 export interface SetAttr {
   valid: number;
   fh: number;
-  size: number;
+  size: BytePos;
   mode: number;
   uid: number;
   gid: number;
@@ -143,7 +146,7 @@ export interface SetAttr {
 
 export interface ReadIn {
   readonly fh: number;
-  readonly offset: number;
+  readonly offset: BytePos;
   /** At most 1 MiB. */
   readonly size: number;
   /** A read(2) that bypasses the page cache; the others fill it. */
@@ -157,7 +160,7 @@ export interface ReadIn {
 
 export interface WriteIn {
   readonly fh: number;
-  readonly offset: number;
+  readonly offset: BytePos;
   /** The payload; page-aligned memory. */
   readonly data: Uint8Array;
   /** O_APPEND: `offset` is not to be trusted, write at the size and set `writtenAt`. */
@@ -171,7 +174,7 @@ export interface WriteIn {
   /** Clear set-uid, and set-gid if group-executable, in the same transaction. */
   readonly killSuidgid: boolean;
   /** Preset to `offset`; the offset the data really went to. */
-  writtenAt: number;
+  writtenAt: BytePos;
 }
 
 /** Where readdir puts entries. */
@@ -267,10 +270,10 @@ export interface VfsOps {
   write(op: Op, call: Call, ino: number, write: WriteIn): number | Promise<number>;
   fsync(op: Op, call: Call, ino: number, dataOnly: boolean): Promise<void> | undefined;
   /** `mode` is fallocate's. */
-  fallocate(op: Op, call: Call, ino: number, fh: number, mode: number, offset: number,
-    lenBytes: number): Promise<void> | undefined;
+  fallocate(op: Op, call: Call, ino: number, fh: number, mode: number, offset: BytePos,
+    lenBytes: BytePos): Promise<void> | undefined;
   /** SEEK_DATA (3) or SEEK_HOLE (4). @returns the offset @throws ENXIO */
-  lseek(op: Op, call: Call, ino: number, offset: number, whence: number): number;
+  lseek(op: Op, call: Call, ino: number, offset: BytePos, whence: number): BytePos;
 
   opendir(op: Op, call: Call, ino: number, out: OpenOut): void;
   releasedir(ino: number, fh: number): void;
@@ -337,5 +340,5 @@ export interface KernelDrain {
    */
   prune(firstIno: number): void;
   /** Drops cached pages of a byte range after a change that no WRITE of the kernel made. */
-  dropPages(ino: number, offset: number, lenBytes: number): Promise<void>;
+  dropPages(ino: number, offset: BytePos, lenBytes: number): Promise<void>;
 }

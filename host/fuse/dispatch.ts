@@ -14,6 +14,8 @@
  * Counts are raised when the reply has been accepted: an aborted caller has
  * nothing to give back later. Which requests cause which: fuse.md 3 and 5.2.
  */
+import type { BytePos } from '../core/bytepos.js';
+import { addPos, isPos, setPos } from '../core/bytepos.js';
 import { ROOT_INO } from '../core/constants.js';
 import type { EntryOut, KernelCaching, Name, VfsOps } from '../fs/vfs.js';
 import { SET_FH } from '../fs/vfs.js';
@@ -130,6 +132,7 @@ export class Dispatcher {
     });
     this.on(OP.SETATTR, (r) => {
       P.getSetAttr(r.view, r.off, r.set);
+      checked(r.set.size);
       if ((r.set.valid & SET_FH) === 0) r.set.fh = 0;
       const moving = vfs.setattr(op(r), r, r.nodeid, r.set, r.entry);
       return moving === undefined ? this.replyAttr(r) : moving.then(() => this.replyAttr(r));
@@ -173,14 +176,14 @@ export class Dispatcher {
     this.on(OP.FSYNCDIR, (r) => this.fsync(r, r.nodeid));
     this.on(OP.SYNCFS, (r) => this.fsync(r, ROOT_INO));
     this.on(OP.FALLOCATE, (r) => {
-      const offset = checked(r.u64(8));
+      const offset = checked(r.pos(8));
       const moving = vfs.fallocate(op(r), r, r.nodeid, r.u64(0), r.u32(24), offset,
-        checked(r.u64(16)));
+        checked(r.pos(16)));
       return this.replyEmptyAfter(r, moving);
     });
     this.on(OP.LSEEK, (r) => {
-      const at = vfs.lseek(op(r), r, r.nodeid, checked(r.u64(8)), r.u32(16));
-      P.putU64(this.channel.view, BODY, at);
+      const at = vfs.lseek(op(r), r, r.nodeid, checked(r.pos(8)), r.u32(16));
+      setPos(this.channel.view, BODY, at);
       this.channel.reply(r, 8);
       return undefined;
     });
@@ -391,7 +394,7 @@ export class Dispatcher {
     const direct = (r.u32(20) & P.READ_DIRECT) !== 0;
     const node = this.nodes.get(r.nodeid);
     const data = this.vfs.read(op(r), r, r.nodeid, {
-      fh: r.u64(0), offset: checked(r.u64(8)), size, direct,
+      fh: r.u64(0), offset: checked(r.pos(8)), size, direct,
       forWrite: !direct && node !== undefined && node.rdwrHandles > 0,
     });
     if (node !== undefined && !direct) node.pagesMaybe = true;
@@ -410,7 +413,7 @@ export class Dispatcher {
     const data = r.payload(r.u32(16));
     if (data === null) throw errnoError('EINVAL');
     const writeFlags = r.u32(20);
-    const offset = checked(r.u64(8));
+    const offset = checked(r.pos(8));
     const write = {
       fh: r.u64(0), offset, data, writtenAt: offset,
       append: (r.u32(32) & P.O_APPEND) !== 0 && (writeFlags & P.WRITE_CACHE) === 0,
@@ -424,11 +427,11 @@ export class Dispatcher {
     return this.replyWritten(r, written, write.writtenAt, offset, data);
   }
 
-  private replyWritten(r: Request, written: number, at: number, offset: number,
+  private replyWritten(r: Request, written: number, at: BytePos, offset: BytePos,
     data: Uint8Array): Done {
     if (at !== offset && written > 0) {
       // the kernel computes size and position from its own offset: raise its size first
-      return this.drain.storeTail(r.nodeid, at + written - 1, data[written - 1] ?? 0)
+      return this.drain.storeTail(r.nodeid, addPos(at, written - 1), data[written - 1] ?? 0)
         .then(() => { this.putWritten(r, written); });
     }
     this.putWritten(r, written);
@@ -514,10 +517,10 @@ function isDots(name: Name): boolean {
     && (name.len === 1 || (name.len === 2 && name.bytes[name.off + 1] === dot));
 }
 
-/** Offsets and lengths are exact or refused. */
-function checked(n: number): number {
-  if (n > Number.MAX_SAFE_INTEGER) throw errnoError('EFBIG');
-  return n;
+/** Offsets and lengths. @throws EFBIG above 2^63 - 1 */
+function checked(p: BytePos): BytePos {
+  if (!isPos(p)) throw errnoError('EFBIG');
+  return p;
 }
 
 /** What the kernel does with a handle: fuse.md 2, "Open reply flags". */

@@ -21,6 +21,7 @@
  *
  * Procedure, proof and measurements: fuse.md 5; duties: data.md 11, dir.md 11, inode.md 13.
  */
+import type { BytePos } from '../core/bytepos.js';
 import { ROOT_INO } from '../core/constants.js';
 import type { Clock } from '../env/clock.js';
 import type { FuseDevice } from '../env/fuse-device.js';
@@ -188,7 +189,7 @@ export class Invalidator implements KernelDrain {
     void this.notify(P.pruneMessage(inos));
   }
 
-  async dropPages(ino: number, offset: number, lenBytes: number): Promise<void> {
+  async dropPages(ino: number, offset: BytePos, lenBytes: number): Promise<void> {
     const node = this.nodes.get(ino);
     if (node?.pagesMaybe !== true || lenBytes <= 0) return;
     await this.dropRanges(node, [pagesOf(offset, lenBytes)]);
@@ -198,7 +199,7 @@ export class Invalidator implements KernelDrain {
    * Raises the kernel's idea of a file's size to `offset` + 1 by storing the last byte written.
    * Left out when the page belongs to a parked READ, for which it would wait.
    */
-  async storeTail(ino: number, offset: number, byte: number): Promise<void> {
+  async storeTail(ino: number, offset: BytePos, byte: number): Promise<void> {
     const node = this.nodes.get(ino);
     const range = pagesOf(offset, 1);
     if (node === undefined || overlaps(this.parkedReads(ino), range)) return;
@@ -304,5 +305,5 @@ function fillsCache(r: Request): boolean {
 }
 
 function rangeOf(r: Request): Range {
-  return pagesOf(r.u64(8), Math.max(r.u32(16), PAGE_BYTES));
+  return pagesOf(r.pos(8), Math.max(r.u32(16), PAGE_BYTES));
 }

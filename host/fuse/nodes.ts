@@ -10,7 +10,10 @@
  */
 import { LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 
-/** A byte range, end exclusive; Infinity is the end of the file. */
+/**
+ * A range of whole pages in bytes, end exclusive; Infinity is the end of the file. Doubles hold
+ * all multiples of a page up to 2^63.
+ */
 export interface Range {
   start: number;
   end: number;

@@ -12,7 +12,10 @@
  *
  * Written from the public protocol description; fuse.md 2 says which parts are used and why.
  */
+import type { BytePos } from '../core/bytepos.js';
+import { getPos, setPos } from '../core/bytepos.js';
 import type { Attr, SetAttr, StatfsOut } from '../fs/vfs.js';
+import { SET_SIZE } from '../fs/vfs.js';
 
 export const KERNEL_MAJOR = 7;
 export const KERNEL_MINOR = 45;
@@ -140,7 +143,7 @@ export function newSetAttr(): SetAttr {
 /** The 88 byte attribute structure. */
 export function putAttr(v: DataView, o: number, a: Attr): void {
   putU64(v, o, a.ino);
-  putU64(v, o + 8, a.size);
+  setPos(v, o + 8, a.size);
   putU64(v, o + 16, a.blocks);
   putI64(v, o + 24, a.atimeSec);
   putI64(v, o + 32, a.mtimeSec);
@@ -200,7 +203,7 @@ export function putStatxOut(v: DataView, o: number, a: Attr, attrSec: number): v
   v.setUint32(s + 24, a.gid, true);
   v.setUint16(s + 28, a.mode, true);
   putU64(v, s + 32, a.ino);
-  putU64(v, s + 40, a.size);
+  setPos(v, s + 40, a.size);
   putU64(v, s + 48, a.blocks);
   putStatxTime(v, s + 64, a.atimeSec, a.atimeNsec);
   putStatxTime(v, s + 80, a.crtimeSec, a.crtimeNsec);
@@ -223,7 +226,8 @@ export function rdevMinor(rdev: number): number {
 export function getSetAttr(v: DataView, o: number, out: SetAttr): void {
   out.valid = v.getUint32(o, true);
   out.fh = getU64(v, o + 8);
-  out.size = getU64(v, o + 16);
+  // not part of the others
+  out.size = (out.valid & SET_SIZE) !== 0 ? getPos(v, o + 16) : 0;
   out.atimeSec = getI64(v, o + 32);
   out.mtimeSec = getI64(v, o + 40);
   out.ctimeSec = getI64(v, o + 48);
@@ -255,7 +259,10 @@ function notification(code: number, bodyBytes: number): { message: Uint8Array; v
   return { message, view };
 }
 
-/** Attributes only when `offset` is negative, else also the pages of the range (to the end: 0). */
+/**
+ * Attributes only when `offset` is -1, else also the pages of the range (to the end: 0).
+ * Offsets and lengths of whole pages are exact up to 2^63.
+ */
 export function invalInodeMessage(ino: number, offset: number, lenBytes: number): Uint8Array {
   const { message, view } = notification(NOTIFY.INVAL_INODE, 24);
   putU64(view, 16, ino);
@@ -276,10 +283,10 @@ export function pruneMessage(inos: readonly number[]): Uint8Array {
 }
 
 /** Puts bytes into the page cache, which also raises the kernel's idea of the size. */
-export function storeMessage(ino: number, offset: number, data: Uint8Array): Uint8Array {
+export function storeMessage(ino: number, offset: BytePos, data: Uint8Array): Uint8Array {
   const { message, view } = notification(NOTIFY.STORE, 24 + data.length);
   putU64(view, 16, ino);
-  putU64(view, 24, offset);
+  setPos(view, 24, offset);
   view.setUint32(32, data.length, true);
   message.set(data, 40);
   return message;

@@ -4,16 +4,17 @@
  * Ranges are page-aligned, end exclusive; Infinity is the end of the file. All functions
  * return new lists and leave their arguments alone.
  */
+import type { BytePos } from '../core/bytepos.js';
+import { blockOf, restOf } from '../core/bytepos.js';
 import type { Range } from './nodes.js';
 
+/** Bytes of a page, and of a file block. */
 export const PAGE_BYTES = 4096;
 
 /** The pages that a byte range touches. */
-export function pagesOf(offset: number, lenBytes: number): Range {
-  return {
-    start: Math.floor(offset / PAGE_BYTES) * PAGE_BYTES,
-    end: Math.ceil((offset + lenBytes) / PAGE_BYTES) * PAGE_BYTES,
-  };
+export function pagesOf(offset: BytePos, lenBytes: number): Range {
+  const start = blockOf(offset) * PAGE_BYTES;
+  return { start, end: start + Math.ceil((restOf(offset) + lenBytes) / PAGE_BYTES) * PAGE_BYTES };
 }
 
 export function overlaps(list: readonly Range[], r: Range): boolean {

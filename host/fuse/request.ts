@@ -6,6 +6,8 @@
  * moving data) is kept: a WRITE holds its slot, so that the payload is not
  * copied; all others are copied out of the slot, because they are short.
  */
+import type { BytePos } from '../core/bytepos.js';
+import { getPos } from '../core/bytepos.js';
 import { PAYLOAD_OFF, REQUEST_OFF } from '../env/fuse-slots.js';
 import type { Slot, SlotPool } from '../env/fuse-slots.js';
 import type {
@@ -113,6 +115,11 @@ export class Request implements Call {
 
   u64(o: number): number {
     return getU64(this.view, this.off + o);
+  }
+
+  /** An offset or size, unchecked. */
+  pos(o: number): BytePos {
+    return getPos(this.view, this.off + o);
   }
 
   /**

@@ -71,6 +71,8 @@ const INODE_CASES: Case[] = [
     v.editItem({ zone: 16, first: BigInt(r.fifo), type: 4 }, (i) => ({ ...i, seq: 5000n }));
   } },
   { id: 'CHK_INODE_SIZE', what: 'a fifo with a size', hurt: inode('fifo', (i) => { i.size = 1; }) },
+  { id: 'CHK_INODE_SIZE', what: 'a file larger than any',
+    hurt: inodeBytes('file', (b) => { b.setUint8(7, 0x80); }) },
   { id: 'CHK_INODE_NLINK', what: 'one link too many',
     hurt: inode('file', (i) => { i.nlink = 2; }) },
   { id: 'CHK_INODE_NLINK', what: 'a directory that forgot a subdirectory',

@@ -4,90 +4,14 @@
  * commits in between; and the rules that the model does not show.
  */
 import t from 'tap';
-import { alignedMemory } from '../../host/env/device.js';
 import { DATA_EXTENT_TYPE, FS_ZONE } from '../../host/core/format.js';
-import type { Attr, ReadIn, SetAttr, WriteIn } from '../../host/fs/vfs.js';
 import { SET_KILL_SUIDGID, SET_MODE, SET_MTIME_NOW, SET_SIZE } from '../../host/fs/vfs.js';
-import { asScoutfsError } from '../../host/observe/errors.js';
+import { File, errno } from '../lib/fakefile.js';
 import { keyString, seeded } from '../lib/fakeitems.js';
 import type { FakeOptions } from '../lib/fakemount.js';
-import { FakeMount, nameOf, newAttr, newEntry, newOpen } from '../lib/fakemount.js';
-import { checkItems } from '../lib/fsinvariants.js';
+import { nameOf } from '../lib/fakemount.js';
 
 const BLOCK = 4096;
-
-class File {
-  constructor(readonly m: FakeMount, readonly ino: number) {}
-
-  static async make(o: FakeOptions): Promise<File> {
-    const m = new FakeMount(o);
-    const out = newEntry();
-    await m.run((op) => {
-      m.fs.create(op, m.caller, 1, nameOf('f'), 0o100666, 0, 0, out, newOpen());
-    });
-    return new File(m, out.ino);
-  }
-
-  async write(offset: number, bytes: Uint8Array, more: Partial<WriteIn> = {}): Promise<WriteIn> {
-    const memory = alignedMemory(bytes.length);
-    memory.set(bytes);
-    const w: WriteIn = {
-      fh: 0, offset, data: memory, append: false, cached: false, killSuidgid: false,
-      writtenAt: offset, ...more,
-    };
-    const n = await this.m.run((op) => this.m.fs.write(op, this.m.caller, this.ino, w));
-    if (n !== bytes.length) throw new Error(`short write: ${n} of ${bytes.length}`);
-    return w;
-  }
-
-  async read(offset: number, size: number, more: Partial<ReadIn> = {}): Promise<Buffer> {
-    const r: ReadIn = { fh: 0, offset, size, direct: true, forWrite: false, ...more };
-    return Buffer.from(await this.m.run((op) => this.m.fs.read(op, this.m.caller, this.ino, r)));
-  }
-
-  async setattr(set: Partial<SetAttr>): Promise<Attr> {
-    const full: SetAttr = {
-      valid: 0, fh: 0, size: 0, mode: 0, uid: 0, gid: 0, atimeSec: 0, atimeNsec: 0, mtimeSec: 0,
-      mtimeNsec: 0, ctimeSec: 0, ctimeNsec: 0, ...set,
-    };
-    const out = { attr: newAttr(), attrCacheable: true };
-    await this.m.run((op) => this.m.fs.setattr(op, this.m.caller, this.ino, full, out));
-    return out.attr;
-  }
-
-  async fallocate(mode: number, offset: number, len: number): Promise<void> {
-    await this.m.run((op) => this.m.fs.fallocate(op, this.m.caller, this.ino, 0, mode, offset,
-      len));
-  }
-
-  async seek(offset: number, whence: number): Promise<number> {
-    return this.m.run((op) => this.m.fs.lseek(op, this.m.caller, this.ino, offset, whence));
-  }
-
-  async attr(): Promise<Attr> {
-    const out = { attr: newAttr(), attrCacheable: true };
-    await this.m.run((op) => { this.m.fs.getattr(op, this.m.caller, this.ino, out); });
-    return out.attr;
-  }
-
-  bad(): string[] {
-    return checkItems(this.m.items.store, this.m.alloc.used);
-  }
-
-  inodeField(offset: number): number {
-    const v = this.m.items.store.get(keyString(FS_ZONE, this.ino, 4, 0, 0, 0));
-    return v === undefined ? -1 : Number(new DataView(v.buffer).getBigUint64(offset, true));
-  }
-}
-
-async function errno(p: Promise<unknown>): Promise<string> {
-  try {
-    await p;
-    return 'ok';
-  } catch (e) {
-    return asScoutfsError(e).errno;
-  }
-}
 
 function bytes(len: number, rnd: () => number): Uint8Array {
   const b = new Uint8Array(len);
@@ -186,11 +110,12 @@ t.test('concurrent operations on one file', async (t) => {
   const f = await File.make({ seed: 5, waitChance: 0.1 });
   const parts = Array.from({ length: 40 }, (_, i) => Buffer.alloc(100, 65 + i % 26));
   const at = await Promise.all(parts.map((b) => f.write(0, b, { append: true })));
-  t.strictSame(at.map((w) => w.writtenAt).sort((a, b) => a - b), parts.map((_, i) => i * 100),
-    'appends do not overlap');
+  t.strictSame(at.map((w) => Number(w.writtenAt)).sort((a, b) => a - b),
+    parts.map((_, i) => i * 100), 'appends do not overlap');
   const got = await f.read(0, 4000);
   for (const [i, w] of at.entries()) {
-    const b = got.subarray(w.writtenAt, w.writtenAt + 100);
+    const start = Number(w.writtenAt);
+    const b = got.subarray(start, start + 100);
     if (!b.equals(parts[i] ?? Buffer.alloc(0))) t.fail(`append ${i} is damaged`);
   }
   const mixed = await Promise.all([
@@ -253,7 +178,6 @@ t.test('attributes', async (t) => {
   await f.setattr({ valid: SET_SIZE, size: 0 });
   t.equal(f.inodeField(24), dataVersion, 'the same size is no new version of the contents');
   t.equal(await errno(f.fallocate(2, 0, 10)), 'EOPNOTSUPP');
-  t.equal(await errno(f.write(Number.MAX_SAFE_INTEGER - 1, Buffer.from('abc'))), 'EFBIG');
 });
 
 t.test('the device runs full', async (t) => {

@@ -331,6 +331,8 @@ t.test('packing a directory', (t) => {
 t.test('ranges and numbers', (t) => {
   t.same(pagesOf(5000, 1), { start: 4096, end: 8192 });
   t.same(pagesOf(0, 4096), { start: 0, end: 4096 });
+  t.same(pagesOf(2n ** 53n + 4097n, 1), { start: 2 ** 53 + 4096, end: 2 ** 53 + 8192 });
+  t.same(pagesOf(2n ** 63n - 1n, 1), { start: 2 ** 63 - 4096, end: 2 ** 63 }, 'the last page');
   t.same(merge([{ start: 8, end: 9 }, { start: 0, end: 4 }, { start: 4, end: 6 }]),
     [{ start: 0, end: 6 }, { start: 8, end: 9 }]);
   t.same(subtract([{ start: 0, end: Infinity }], [{ start: 4, end: 8 }, { start: 0, end: 2 }]),
@@ -338,7 +340,7 @@ t.test('ranges and numbers', (t) => {
   t.same(subtract([{ start: 0, end: 4 }], [{ start: 0, end: 8 }]), []);
   t.equal(overlaps([{ start: 0, end: 4 }], { start: 4, end: 5 }), false);
   const v = new DataView(new ArrayBuffer(8));
-  for (const n of [0, 1, -1, -1000, 2 ** 40, -(2 ** 40) - 7]) {
+  for (const n of [0, 1, -1, -1000, 2 ** 40, -(2 ** 40) - 7, 2 ** 63 - 4096]) {
     putI64(v, 0, n);
     t.equal(getI64(v, 0), n);
     t.equal(Number(v.getBigInt64(0, true)), n);

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +162,24 @@ int main(int argc, char **argv)
 	} else if (!strcmp(cmd, "fallocate")) {
 		TRY(fd = open(a, O_RDWR));
 		TRY(fallocate(fd, atoi(b), n, argc > 5 ? atol(argv[5]) : 0));
+	} else if (!strcmp(cmd, "pwrite")) {
+		ssize_t done;
+
+		TRY(fd = open(a, O_WRONLY | O_CREAT, 0644));
+		TRY(done = pwrite(fd, b, strlen(b), n));
+		printf("%ld\n", (long)done);
+	} else if (!strcmp(cmd, "pread")) {
+		/* through the page cache, or past it */
+		char value[8192];
+		ssize_t len = sizeof(value);
+
+		if (n > LONG_MAX - len)
+			len = LONG_MAX - n;
+		TRY(fd = open(a, strcmp(b, "direct") ? O_RDONLY : O_RDWR));
+		TRY(len = pread(fd, value, len, n));
+		printf("%.*s\n", (int)len, value);
+	} else if (!strcmp(cmd, "truncate")) {
+		TRY(truncate(a, n));
 	} else if (!strcmp(cmd, "lseek")) {
 		off_t at;
 

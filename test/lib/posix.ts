@@ -25,7 +25,7 @@ export function listXattrs(path: Uint8Array): string[] {
   const buf = listBuffer;
   const n = Number(llistxattr(terminated(path), buf, buf.length));
   if (n < 0) throw new Error(`llistxattr ${Buffer.from(path).toString()}: errno ${koffi.errno()}`);
-  return buf.subarray(0, n).toString('latin1').split('\0').filter((s) => s !== '');
+  return buf.subarray(0, n).toString('utf8').split('\0').filter((s) => s !== '');
 }
 
 /** Value of an xattr, or the positive errno. */

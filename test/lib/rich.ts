@@ -7,6 +7,7 @@
  * merge or compaction is under way. All of them leave a sound volume; the tests
  * say so before they damage anything.
  */
+import { addPos } from '../../host/core/bytepos.js';
 import { crc32c } from '../../host/core/crc32c.js';
 import { direntNameHash, fnv1a64 } from '../../host/core/hash.js';
 import { BLOCK_MAGIC_ALLOC_LIST, BLOCK_MAGIC_SRCH_BLOCK, BLOCK_MAGIC_SRCH_PARENT, BlockRef,
@@ -160,7 +161,7 @@ export function enrich(v: Victim): Rich {
     const root = Inode.read(val, 0);
     pos = root.nextReaddirPos;
     root.nextReaddirPos += names.length;
-    root.size += names.reduce((n, [name]) => n + name.length, 0);
+    root.size = addPos(root.size, names.reduce((n, [name]) => n + name.length, 0));
     root.nlink++;
     Inode.write(val, 0, root);
   });

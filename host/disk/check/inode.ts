@@ -152,6 +152,10 @@ export class InodeCheck {
       this.bad('CHK_INODE_SEQ', `has seq ${seq}, the last one given out is ${this.ctx.sb.seq}`,
         v, k);
     }
+    // larger ones are kept rounded, which compares right with all that is not a regular file
+    if (f.dt === DT_REG && v.getInt32(o + 4, true) < 0) {
+      this.bad('CHK_INODE_SIZE', 'has a size above 2^63 - 1', v, k);
+    }
     if (f.nlink > LINK_MAX) this.bad('CHK_INODE_NLINK', `has link count ${f.nlink}`, v, k);
   }
 
