@@ -68,9 +68,14 @@ function startTime(pid: number): string | null {
 
 const hex16 = (n: bigint): string => n.toString(16).padStart(16, '0');
 
+/** The directory of a mount. */
+export function runDirOf(fsid: bigint, rid: bigint): string {
+  return join(runRoot(), mountIdent(fsid, rid));
+}
+
 /** Announces this process as the daemon of a mount. @returns the directory */
 export function createRunDir(d: MountDescription): string {
-  const dir = join(runRoot(), mountIdent(d.fsid, d.rid));
+  const dir = runDirOf(d.fsid, d.rid);
   fs.mkdirSync(dir, { recursive: true, mode: 0o755 });
   const files: Record<string, string> = {
     pid: `${process.pid} ${startTime(process.pid) ?? ''}\n`,

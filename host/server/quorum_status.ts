@@ -90,9 +90,10 @@ export function statusText(agent: QuorumAgent, slotNr: number, serverEvent: numb
   const leading = agent.role === 'leader';
   const gaps = leading ? traffic.sendGaps : traffic.recvGaps;
   if (gaps.size > 0) {
-    lines.push(`HB ${leading ? 'Send' : 'Recv'} Gap(s)  Count  Seconds Since`);
+    lines.push('HB Delay(s)      Count  Secs Since');
     for (const [secs, g] of [...gaps].sort((a, b) => a[0] - b[0])) {
-      lines.push(`${secs}  ${g.count}  ${seconds(nowMs - g.atMs)}`);
+      lines.push(`${String(secs).padStart(11)}  ${String(g.count).padStart(9)}  ${
+        seconds(nowMs - g.atMs)}`);
     }
   }
   return `${lines.join('\n')}\n`;

@@ -13,6 +13,7 @@ import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
 import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 import type { Env } from '../env/env.js';
+import { runDirOf } from '../env/rundir.js';
 import { isAdmin } from '../env/caps.js';
 import { FileSystem } from '../fs/fs.js';
 import { OrphanScan } from '../fs/orphan_scan.js';
@@ -28,6 +29,7 @@ import { MountOp, MountOps } from '../mount/op_context.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
 import { Trans } from '../mount/trans.js';
 import type { Log, LogLevel } from '../observe/log.js';
+import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
 import { assert, asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
@@ -66,6 +68,7 @@ export class MountClient {
   private readonly openMap: MountOpenMap;
   private readonly loops: BackgroundLoops;
   private member: MemberHandle | null = null;
+  private memberFiles: MemberFiles | null = null;
   private session: FuseSession | null = null;
   private unmounting = false;
   private forced = false;
@@ -192,6 +195,7 @@ export class MountClient {
     await this.client.farewell();
     await this.client.stop();
     await this.member?.stop();
+    this.memberFiles?.close();
   }
 
   /** Nothing is written any more; the server is not told. */
@@ -202,25 +206,34 @@ export class MountClient {
     void this.loops.stopScan();
     void this.client.force();
     void this.member?.force();
+    this.memberFiles?.close();
   }
 
   async destroy(): Promise<void> {
     await this.loops.stop();
     await this.client.force();
     await this.member?.stop();
+    this.memberFiles?.close();
   }
 
-  private startMember(slotNr: number): Promise<MemberHandle> {
+  private async startMember(slotNr: number): Promise<MemberHandle> {
     const { vol, log } = this;
-    return MemberHandle.start({
+    const files = new MemberFiles(runDirOf(vol.metaSuper.hdr.fsid, vol.rid), this.env.clock,
+      (line) => { log.warn(line); });
+    this.memberFiles = files;
+    const member = await MemberHandle.start({
       metaPath: vol.metaDevice.path, dataPath: vol.dataDevice.path, fsid: vol.metaSuper.hdr.fsid,
       rid: vol.rid, slotNr, silenceTimeoutMs: vol.options.tcpKeepaliveTimeoutMs,
       coreMemoryBytes: SERVER_MEMORY_BYTES, logLevel: logLevelOf(log),
       heartbeatTimeoutMs: vol.options.quorumHeartbeatTimeoutMs,
       logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
     }, log, {
+      role: () => { files.roleChanged(); },
+      fences: (requests) => { files.fences(requests); },
       failed: (e) => { log.error(`quorum: ${e.message}`); },
     });
+    files.show(member);
+    return member;
   }
 
   private makeFs(): FileSystem {
