@@ -14,7 +14,6 @@ const VALUE_COLUMN = 26;
 
 async function run(args: Args, io: CommandIo): Promise<number> {
   const slots = parseSlots(args.values('quorum-slot'));
-  if (slots.length === 0) throw new UsageError('must provide at least one quorum slot with -Q');
   if (!args.flag('offline')) throw new UsageError('must specify offline with -F');
   const metaPath = args.positional(0);
   const sb = await withDevice(io.env, forChange(metaPath), (meta) =>

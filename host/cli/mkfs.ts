@@ -40,7 +40,6 @@ function zoneBlocks(args: Args): { zoneBlocks?: number } {
 
 async function run(args: Args, io: CommandIo): Promise<number> {
   const slots = parseSlots(args.values('quorum-slot'));
-  if (slots.length === 0) throw new UsageError('must provide at least one quorum slot with -Q');
   const opts = {
     slots,
     maxMetaBytes: limit(args, io, 'max-meta-size', 'large'),

@@ -4,7 +4,9 @@
  * Spec: cli.md 1.2, mkfs.md 1.
  */
 import { QUORUM_MAX_SLOTS } from '../core/format.js';
+import { checkSlots } from '../disk/quorum_slots.js';
 import type { SlotConfig } from '../disk/quorum_slots.js';
+import { asScoutfsError } from '../observe/errors.js';
 import { UsageError } from './command.js';
 
 const U64_SPAN = 1n << 64n;
@@ -111,16 +113,13 @@ export function parseSlot(text: string): SlotConfig {
   return { nr: Number(nr.value), addr, port: Number(port.value) };
 }
 
-/** All values of `-Q`, checked among each other. @throws UsageError */
+/** All values of `-Q`, at least one, checked among each other. @throws UsageError */
 export function parseSlots(texts: readonly string[]): SlotConfig[] {
   const slots = texts.map(parseSlot);
-  for (const [i, s] of slots.entries()) {
-    for (const other of slots.slice(0, i)) {
-      if (other.nr === s.nr) throw new UsageError(`quorum slot ${s.nr} is given twice`);
-      if (other.addr === s.addr && other.port === s.port) {
-        throw new UsageError(`quorum slots ${other.nr} and ${s.nr} have the same address`);
-      }
-    }
+  try {
+    checkSlots(slots);
+  } catch (e) {
+    throw new UsageError(asScoutfsError(e).message);
   }
   return slots;
 }

@@ -10,12 +10,11 @@
 import { QuorumConfig } from '../core/format.js';
 import type { SuperBlock } from '../core/format.js';
 import type { Device } from '../env/device.js';
-import { ScoutfsError } from '../observe/errors.js';
 import { viewOf } from './block.js';
 import { checkNotInUse } from './in_use.js';
 import { checkSlots, slotArray } from './quorum_slots.js';
 import type { SlotConfig } from './quorum_slots.js';
-import { isMetaSuper, readOfflineSuper, rewriteSuper } from './super.js';
+import { checkIsMeta, readOfflineSuper, rewriteSuper } from './super.js';
 
 const QCONF_OFFSET = 112;
 
@@ -27,11 +26,7 @@ export async function changeQuorumConfig(meta: Device, slots: readonly SlotConfi
 Promise<SuperBlock> {
   checkSlots(slots);
   const { block, sb } = await readOfflineSuper(meta);
-  if (!isMetaSuper(sb)) {
-    throw new ScoutfsError('BAD_SUPER', 'EINVAL', {
-      message: `${meta.path}: is a data device, not a metadata device`,
-    });
-  }
+  checkIsMeta(meta, sb);
   await checkNotInUse(meta, sb);
   const qconf = { version: sb.qconf.version + 1, slots: slotArray(slots) };
   QuorumConfig.write(viewOf(block), QCONF_OFFSET, qconf);

@@ -15,9 +15,7 @@ import { ScoutfsError } from '../observe/errors.js';
 import { deviceBlocks, newBlock, sealBlock, viewOf, writeBlock } from './block.js';
 import { checkNotInUse } from './in_use.js';
 import { countText } from './sizes.js';
-import { isMetaSuper, readOfflineSuper } from './super.js';
-
-const OFFLINE_SEQ = 1n;
+import { OFFLINE_SEQ, checkIsMeta, readOfflineSuper } from './super.js';
 
 function refuse(code: string, message: string): never {
   throw new ScoutfsError(code, 'EINVAL', { message });
@@ -34,9 +32,7 @@ function refuse(code: string, message: string): never {
 export async function checkEmptyDataDevice(meta: Device, data: Device | null):
 Promise<SuperBlock> {
   const { sb } = await readOfflineSuper(meta);
-  if (!isMetaSuper(sb)) {
-    refuse('BAD_SUPER', `${meta.path}: is a data device, not a metadata device`);
-  }
+  checkIsMeta(meta, sb);
   await checkNotInUse(meta, sb);
   const used = sb.totalDataBlocks - DATA_DEV_START_BLKNO - sb.dataAlloc.totalLen;
   if (used !== 0) {

@@ -28,7 +28,7 @@ export interface RawSuper {
 }
 
 /** `hdr.seq` of every super block that an offline tool writes. */
-const OFFLINE_SEQ = 1n;
+export const OFFLINE_SEQ = 1n;
 const MAGIC_OFFSET = 4;
 
 function bad(dev: Device, cause: string, errno: 'EINVAL' | 'EIO' = 'EINVAL'): ScoutfsError {
@@ -108,10 +108,15 @@ export function isMetaSuper(sb: SuperBlock): boolean {
   return sb.flags % 2 === FLAG_IS_META_BDEV;
 }
 
+/** @throws BAD_SUPER (EINVAL) for the super block of a data device */
+export function checkIsMeta(meta: Device, sb: SuperBlock): void {
+  if (!isMetaSuper(sb)) throw bad(meta, 'is a data device, not a metadata device');
+}
+
 /** The devices must be given in the right order. @throws BAD_SUPER (EINVAL) */
 export function checkRoles(meta: Device, metaSuper: SuperBlock, data: Device,
   dataSuper: SuperBlock): void {
-  if (!isMetaSuper(metaSuper)) throw bad(meta, 'is a data device, not a metadata device');
+  checkIsMeta(meta, metaSuper);
   if (isMetaSuper(dataSuper)) throw bad(data, 'is a metadata device, not a data device');
 }
 
