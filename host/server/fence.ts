@@ -15,7 +15,7 @@
 import type { Clock, TimerHandle } from '../env/clock.js';
 import { isLocalAddr } from '../env/host_addr.js';
 import { ipv4String } from '../env/net.js';
-import { isKernelMount, killMount, listMounts } from '../env/rundir.js';
+import { isKernelMount, killMount, listMounts, removeRunDir } from '../env/rundir.js';
 import { ScoutfsError } from '../observe/errors.js';
 
 /** How long an agent may take for one request. */
@@ -39,6 +39,8 @@ export interface FenceView {
 export interface LocalFenceAgent {
   /** `fenced` only when that mount certainly cannot write any more. */
   fence(rid: bigint, ipv4Addr: number): Promise<'fenced' | 'not-local'>;
+  /** Everything of that mount was given back: it need not be remembered. */
+  reclaimed(rid: bigint): void;
 }
 
 interface Request {
@@ -89,16 +91,21 @@ export class FenceRequests {
 
   /** The mount was reclaimed. */
   remove(rid: bigint): void {
-    const r = this.requests.get(rid);
-    if (r === undefined) return;
-    r.timer.cancel();
-    this.requests.delete(rid);
-    this.changed(rid);
+    if (this.drop(rid)) this.local?.reclaimed(rid);
   }
 
   /** The server stops. */
   removeAll(): void {
-    for (const rid of [...this.requests.keys()]) this.remove(rid);
+    for (const rid of [...this.requests.keys()]) this.drop(rid);
+  }
+
+  private drop(rid: bigint): boolean {
+    const r = this.requests.get(rid);
+    if (r === undefined) return false;
+    r.timer.cancel();
+    this.requests.delete(rid);
+    this.changed(rid);
+    return true;
   }
 
   has(rid: bigint): boolean {
@@ -162,6 +169,8 @@ export interface LocalMounts {
   stateOf(rid: bigint): 'running' | 'gone' | 'foreign';
   /** Kills the daemon of the mount and waits until it is gone; false when it is not. */
   kill(rid: bigint): Promise<boolean>;
+  /** Removes what a dead daemon left behind. */
+  forget(rid: bigint): void;
 }
 
 /** The agent for this host: a mount at an address of ours that nothing here serves is gone. */
@@ -173,6 +182,7 @@ export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
       if (state === 'gone') return 'fenced';
       return state === 'running' && await host.kill(rid) ? 'fenced' : 'not-local';
     },
+    reclaimed(rid) { host.forget(rid); },
   };
 }
 
@@ -188,5 +198,9 @@ export const runDirMounts: LocalMounts = {
   async kill(rid) {
     const mount = listMounts().find((m) => m.rid === rid);
     return mount !== undefined && await killMount(mount);
+  },
+  forget(rid) {
+    const mount = listMounts().find((m) => m.rid === rid);
+    if (mount !== undefined && !mount.alive) removeRunDir(mount.dir);
   },
 };

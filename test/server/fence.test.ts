@@ -45,11 +45,13 @@ t.test('an agent that does not answer', async (t) => {
 
 t.test('mounts of this host are fenced at once', async (t) => {
   const killed: bigint[] = [];
+  const forgotten: bigint[] = [];
   const states = new Map<bigint, 'running' | 'gone'>([[7n, 'running'], [8n, 'gone'], [5n, 'running']]);
   const host: LocalMounts = {
     isLocal: (addr) => addr === 0x7f000001,
     stateOf: (rid) => states.get(rid) ?? 'foreign',
     kill: async (rid) => { killed.push(rid); return rid === 7n; },
+    forget: (rid) => { forgotten.push(rid); },
   };
   const clock = new SimClock();
   const f = new FenceRequests(clock, localFenceAgent(host), () => undefined);
@@ -64,6 +66,9 @@ t.test('mounts of this host are fenced at once', async (t) => {
   f.create(5n, 0x7f000001, 'client_recovery');
   await settle();
   t.equal(f.list().find((r) => r.rid === 5n)?.fenced, false, 'who cannot be killed is not fenced');
+  f.remove(8n);
+  f.removeAll();
+  t.same(forgotten, [8n], 'only what was reclaimed is forgotten');
 });
 
 t.test('recovery of clients', async (t) => {

@@ -21,7 +21,7 @@ import { seededRandom } from '../lib/treespace.js';
 t.setTimeout(300_000);
 const RID = 0x7777n;
 /** Whoever wrote these volumes can no longer write. */
-const DEAD = { fence: () => Promise.resolve('fenced' as const) };
+const DEAD = { fence: () => Promise.resolve('fenced' as const), reclaimed: () => undefined };
 
 async function openVolume(dir: string, name: string): Promise<AnyVolume> {
   const paths = unpackFixture(name, dir);
