@@ -144,6 +144,23 @@ export class Commits {
   /** Core metadata that is allocated from. */
   get metaAvail(): Ptr { return this.sup.metaAlloc(this.availTree); }
   get metaFreed(): Ptr { return this.sup.metaAlloc(1 - this.availTree); }
+
+  /** Whether the trees change places after the next commit, as they are now. */
+  private get willSwap(): boolean {
+    const { core } = this.deps;
+    const avail = aRootTotal(core, this.metaAvail);
+    return avail < 2 * this.deps.reservedBlocks() && aRootTotal(core, this.metaFreed) > avail;
+  }
+
+  /**
+   * Whether the transactions that follow this commit have no more than the reserve to allocate
+   * from. The tree that is avail now can be short although the other one has plenty.
+   */
+  get metaIsLow(): boolean {
+    const next = this.willSwap ? this.metaFreed : this.metaAvail;
+    return aRootTotal(this.deps.core, next) <= this.deps.reservedBlocks();
+  }
+
   /** Where lists given back are spliced. */
   get otherFreed(): Ptr { return this.sup.serverMetaFreed(1 - this.active); }
   /** Why nothing can be committed any more. */
@@ -309,10 +326,7 @@ export class Commits {
     this.space.forget(true);
     this.stableSuper = sb;
     this.active = 1 - this.active;
-    const avail = aRootTotal(core, this.metaAvail);
-    if (avail < 2 * this.deps.reservedBlocks() && aRootTotal(core, this.metaFreed) > avail) {
-      this.availTree = 1 - this.availTree;
-    }
+    if (this.willSwap) this.availTree = 1 - this.availTree;
     this.begin();
   }
 

@@ -135,8 +135,7 @@ export class LogTreesService {
     if (listFirstNr(core, lt.metaAvail) < META_FILL_LEAST_BLOCKS) {
       throw errnoError('ENOSPC', 'too few free metadata blocks for a transaction');
     }
-    const low = aRootTotal(core, commits.metaAvail) <= this.s.reservedBlocks();
-    setListFlags(core, lt.metaAvail, withLow(listFlags(core, lt.metaAvail), low));
+    setListFlags(core, lt.metaAvail, withLow(listFlags(core, lt.metaAvail), commits.metaIsLow));
     await this.fillData(lt);
     setARootFlags(core, lt.dataAvail,
       aRootTotal(core, lt.dataAvail) < DATA_FILL_LO_BLOCKS ? ALLOC_FLAG_LOW : 0);

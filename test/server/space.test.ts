@@ -2,7 +2,7 @@
  * Space: volume options, zones, growth, counting, and replies that may come again.
  */
 import t from 'tap';
-import { NetInodeAlloc, NetResizeDevices, NetStatfs, VolumeOptions } from
+import { ALLOC_FLAG_LOW, NetInodeAlloc, NetResizeDevices, NetStatfs, VolumeOptions } from
   '../../host/core/format.js';
 import { decode, encode } from '../../host/net/messages.js';
 import { resizeDevices } from '../../host/server/resize.js';
@@ -39,6 +39,22 @@ t.test('volume options are checked, and shown when they are durable', async (t) 
   t.equal(read().dataAllocZoneBlocks, 2 * MIB_BLOCKS);
   await clearVolopt(s, volopt(1n, 0));
   t.same([read().setBits, read().dataAllocZoneBlocks], [0n, 0]);
+  await ts.server.stop();
+  t.same(await damage(v), []);
+});
+
+t.test('metadata is not low while one of the two trees has enough', async (t) => {
+  // halves of what the trees hold are above the reserve, but not by a mount's whole list
+  const v = await makeVolume({ metaBytes: 94_500 * 65536, dataBytes: 2 ** 33 });
+  const ts = await startServer(v);
+  await mount(ts, 5n);
+  const { commits } = partsOf(ts).context;
+  const { finalizer } = partsOf(ts).trees;
+  for (let i = 0; i < 12; i++) {
+    const { metaAvail } = await new FakeClient(v, 5n).get(ts);
+    t.equal(metaAvail.flags & ALLOC_FLAG_LOW, 0, `get ${i}`);
+    await commits.transact((tx) => finalizer.reclaimLogTrees(tx, 5n));
+  }
   await ts.server.stop();
   t.same(await damage(v), []);
 });
