@@ -8,10 +8,10 @@ import * as fs from 'node:fs';
 import { join, resolve } from 'node:path';
 import { openDevice } from '../env/device.js';
 import { mkfs } from '../disk/mkfs.js';
-import { ScoutfsError } from '../observe/errors.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { mountAt } from './daemon.js';
-import { mountVolume } from './mount.js';
+import { checkHost, mountVolume } from './mount.js';
+import { parseInRange } from './values.js';
 
 const GIB = 1024 ** 3;
 /** Sparse: only what is used takes space. Less metadata would leave no room above the reserve. */
@@ -19,6 +19,7 @@ const META_BYTES = 8 * GIB;
 const DATA_BYTES = 16 * GIB;
 const LOCALHOST = 0x7f000001;
 const DEFAULT_PORT = 19700;
+const PORT_MAX = 65535;
 
 /** Makes the images and the volume unless they are there. */
 async function makeVolume(io: CommandIo, folder: string, port: number): Promise<void> {
@@ -41,23 +42,11 @@ async function makeVolume(io: CommandIo, folder: string, port: number): Promise<
   }
 }
 
-function checkHost(): void {
-  if (process.getuid?.() !== 0) {
-    throw new ScoutfsError('EPERM', 'EPERM', { message: 'mounting needs root: run it with sudo' });
-  }
-  if (!fs.existsSync('/dev/fuse')) {
-    throw new ScoutfsError('ENODEV', 'ENODEV', {
-      message: '/dev/fuse is missing: load the fuse module (modprobe fuse), or give the ' +
-        'container the device',
-    });
-  }
-}
-
 async function run(args: Args, io: CommandIo): Promise<number> {
   checkHost();
   const folder = resolve(args.optional(0) ?? 'demo');
   const dir = join(folder, 'mnt');
-  const port = Number(args.value('port') ?? DEFAULT_PORT);
+  const port = parseInRange(args.value('port') ?? String(DEFAULT_PORT), 'port', 1, PORT_MAX);
   await makeVolume(io, folder, port);
   if (mountAt(dir) === undefined) {
     await mountVolume({

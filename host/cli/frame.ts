@@ -5,10 +5,13 @@
  * scripts rely on:
  *
  *   no command, unknown command        usage text on stderr, 1
- *   wrong options or arguments         `<command>: <text>` and a hint, 64 (ours: 2)
+ *   wrong options or arguments         `<command>: <text>` and a hint, 64
  *   the command fails                  its message, then
  *                                      `scoutfs: <command> failed: <text> (<nr>)`, 1
  *   --help, --usage                    help on stdout, 0
+ *
+ * The commands that upstream does not have say what is wrong in exactly one line,
+ * `scoutfs: <command>: <message>`; their status for wrong arguments is 2.
  *
  * Options are GNU style: any order, `--` ends them, unique prefixes of long names.
  * commander does the parsing; what it says is put into our words.
@@ -19,7 +22,7 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Env } from '../env/env.js';
 import { asScoutfsError } from '../observe/errors.js';
 import { strerrorNr } from '../observe/strerror.js';
-import type { Args, CommandIo, CommandSpec, OptionSpec } from './command.js';
+import type { Args, CommandIo, CommandSpec, Group, OptionSpec } from './command.js';
 import { UsageError } from './command.js';
 import { helpText, shortUsage, usageText } from './help.js';
 
@@ -30,6 +33,8 @@ export interface Streams {
 }
 
 const USAGE_STATUS = 64;
+/** The group of the commands that upstream does not have. */
+const OWN_GROUP: Group = 'User space';
 /** Text of hints is wrapped before this column, as argp does. */
 const WRAP_COLUMN = 79;
 
@@ -161,7 +166,16 @@ function makeIo(env: Env, streams: Streams, json: boolean): CommandIo {
   };
 }
 
+/** A failure of one of our own commands: one line, whatever the message is made of. */
+function ownLine(spec: CommandSpec, message: string): string {
+  return `scoutfs: ${spec.name}: ${message.trim().replace(/\s*\n\s*/g, '; ')}`;
+}
+
 function reportUsage(spec: CommandSpec, e: UsageError, streams: Streams): number {
+  if (spec.group === OWN_GROUP) {
+    streams.err(`${ownLine(spec, e.message)} (try scoutfs ${spec.name} --help)\n`);
+    return spec.usageStatus ?? USAGE_STATUS;
+  }
   const hint = wrap(`Try \`${spec.name} --help' or \`${spec.name} --usage' for more information.`);
   streams.err(`${spec.name}: ${e.message}\n${hint}\n`);
   return spec.usageStatus ?? USAGE_STATUS;
@@ -169,8 +183,13 @@ function reportUsage(spec: CommandSpec, e: UsageError, streams: Streams): number
 
 function reportFailure(spec: CommandSpec, e: unknown, io: CommandIo): number {
   const err = asScoutfsError(e);
-  if (err.message !== err.code) io.err(err.message);
-  io.err(`scoutfs: ${spec.name} failed: ${strerrorNr(err.errno)}`);
+  const said = err.message !== err.code;
+  if (spec.group === OWN_GROUP) {
+    io.err(ownLine(spec, said ? err.message : strerrorNr(err.errno)));
+  } else {
+    if (said) io.err(err.message);
+    io.err(`scoutfs: ${spec.name} failed: ${strerrorNr(err.errno)}`);
+  }
   io.result({ error: { code: err.code, errno: err.errno, message: err.message } });
   return spec.failureStatus ?? 1;
 }

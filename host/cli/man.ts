@@ -38,8 +38,10 @@ print one JSON object instead of text.
 .I command
 .BR failed: \\(rq
 on standard error; 64 for wrong options or arguments.
-.B check
-and the other commands under \\(lqUser space\\(rq use 2 for the latter.
+The commands under \\(lqUser space\\(rq use 2 for the latter, and say what is wrong
+in one line that starts with
+.RB \\(lq scoutfs:
+.IR command :\\(rq.
 `;
 
 function escape(text: string): string {

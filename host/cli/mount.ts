@@ -11,10 +11,15 @@ import { realpathSync } from 'node:fs';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { runRoot } from '../env/rundir.js';
+import { FUSE_DEVICE_PATH } from '../env/fuse-mount.js';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { strerror } from '../observe/strerror.js';
 import { parseOptions } from '../mount/options.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
+import { UsageError } from './command.js';
 import { mountAt, startDaemon } from './daemon.js';
+
+const LEVELS: readonly string[] = ['error', 'warn', 'info', 'debug', 'trace'];
 
 export interface MountRequest {
   dataDevice: string;
@@ -30,7 +35,19 @@ function absolute(path: string): string {
   try {
     return realpathSync(path);
   } catch (e) {
-    throw errnoError(asScoutfsError(e).errno, `${path}: ${asScoutfsError(e).errno}`);
+    const { errno } = asScoutfsError(e);
+    throw errnoError(errno, `${path}: ${strerror(errno)}`);
+  }
+}
+
+/** What every mount needs of this machine. @throws EPERM, ENODEV */
+export function checkHost(): void {
+  if (process.getuid?.() !== 0) {
+    throw errnoError('EPERM', 'mounting needs root: run it with sudo');
+  }
+  if (!fs.existsSync(FUSE_DEVICE_PATH)) {
+    throw errnoError('ENODEV', `${FUSE_DEVICE_PATH} is missing: load the fuse module ` +
+      '(modprobe fuse), or give the container the device');
   }
 }
 
@@ -67,6 +84,7 @@ export async function mountVolume(r: MountRequest): Promise<string> {
     throw errnoError('EINVAL',
       'the option metadev_path=PATH is missing: it names the metadata device');
   }
+  checkHost();
   const dataDevice = absolute(r.dataDevice);
   const options = absoluteOptions(r.options);
   const dir = mountPoint(r.dir);
@@ -79,6 +97,10 @@ export async function mountVolume(r: MountRequest): Promise<string> {
 }
 
 async function run(args: Args, io: CommandIo): Promise<number> {
+  const logLevel = args.value('log-level') ?? 'info';
+  if (!LEVELS.includes(logLevel)) {
+    throw new UsageError(`log level '${logLevel}' is not one of ${LEVELS.join(', ')}`);
+  }
   if (args.flag('fake')) {
     parseOptions(args.values('options').join(','));
     return 0;
@@ -87,7 +109,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     dataDevice: args.positional(0), dir: args.positional(1),
     options: args.values('options').join(','),
     foreground: false,
-    logPath: args.value('log') ?? null, logLevel: args.value('log-level') ?? 'info',
+    logPath: args.value('log') ?? null, logLevel,
   });
   if (args.flag('verbose')) {
     io.out(`${args.positional(0)} mounted on ${args.positional(1)} (${ident})`);

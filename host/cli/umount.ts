@@ -5,12 +5,15 @@
  */
 import { realpathSync } from 'node:fs';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { strerror } from '../observe/strerror.js';
 import { listMounts } from '../env/rundir.js';
 import { unmountFuse } from '../env/fuse-mount.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { mountAt, waitForExit } from './daemon.js';
+import { parseInRange } from './values.js';
 
 const DEFAULT_TIMEOUT_SEC = 120;
+const TIMEOUT_MAX_SEC = 1_000_000;
 
 function pathOf(dir: string): string {
   try {
@@ -18,11 +21,13 @@ function pathOf(dir: string): string {
   } catch (e) {
     // a mount whose daemon died: its name is all there is
     if (asScoutfsError(e).errno === 'ENOTCONN') return dir;
-    throw errnoError(asScoutfsError(e).errno, `${dir}: ${asScoutfsError(e).errno}`);
+    throw errnoError(asScoutfsError(e).errno, `${dir}: ${strerror(asScoutfsError(e).errno)}`);
   }
 }
 
 async function run(args: Args, io: CommandIo): Promise<number> {
+  const timeoutSec = parseInRange(args.value('timeout') ?? String(DEFAULT_TIMEOUT_SEC),
+    'timeout', 0, TIMEOUT_MAX_SEC);
   const dir = pathOf(args.positional(0));
   const m = mountAt(dir);
   if (m === undefined) {
@@ -34,7 +39,6 @@ async function run(args: Args, io: CommandIo): Promise<number> {
   }
   if (args.flag('force')) process.kill(m.pid, 'SIGUSR1');
   else await unmountFuse(dir, args.flag('lazy'));
-  const timeoutSec = Number(args.value('timeout') ?? DEFAULT_TIMEOUT_SEC);
   await waitForExit(io.env.clock, m, timeoutSec * 1000);
   if (args.flag('force')) await unmountFuse(dir, true).catch(() => undefined);
   io.result({ dir, ident: m.ident });

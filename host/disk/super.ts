@@ -121,27 +121,19 @@ export function checkRoles(meta: Device, metaSuper: SuperBlock, data: Device,
 }
 
 /**
- * Reads and checks one copy as a mount does, with the sizes of both devices.
- * `fmtVers`: the version settled on at mount, for re-reading later.
- */
-async function readOne(dev: Device, meta: Device, data: Device, fmtVers?: number):
-Promise<SuperBlock> {
-  const { sb } = await readRawSuper(dev, 'EINVAL');
-  checkVersion(dev, sb);
-  if (fmtVers !== undefined && sb.fmtVers !== fmtVers) {
-    throw bad(dev, `format version changed from ${fmtVers} to ${sb.fmtVers}`);
-  }
-  checkSizes(dev, sb, meta, data);
-  return sb;
-}
-
-/**
- * Reads the super block of the metadata device again while mounted.
+ * Reads the super block of the metadata device again while mounted, with the format
+ * version settled on at mount.
  * @throws BAD_SUPER (EINVAL), DEVICE_IO (EIO)
  */
 export async function readMetaSuper(meta: Device, data: Device, fmtVers: number):
 Promise<SuperBlock> {
-  return readOne(meta, meta, data, fmtVers);
+  const { sb } = await readRawSuper(meta, 'EINVAL');
+  checkVersion(meta, sb);
+  if (sb.fmtVers !== fmtVers) {
+    throw bad(meta, `format version changed from ${fmtVers} to ${sb.fmtVers}`);
+  }
+  checkSizes(meta, sb, meta, data);
+  return sb;
 }
 
 /**
@@ -152,9 +144,14 @@ Promise<SuperBlock> {
  */
 export async function readSupers(meta: Device, data: Device):
 Promise<{ meta: SuperBlock; data: SuperBlock }> {
-  const metaSuper = await readOne(meta, meta, data);
-  const dataSuper = await readOne(data, meta, data);
+  const { sb: metaSuper } = await readRawSuper(meta, 'EINVAL');
+  checkVersion(meta, metaSuper);
+  const { sb: dataSuper } = await readRawSuper(data, 'EINVAL');
+  checkVersion(data, dataSuper);
+  // before the sizes: those of swapped devices seldom fit, which says nothing to their owner
   checkRoles(meta, metaSuper, data, dataSuper);
+  checkSizes(meta, metaSuper, meta, data);
+  checkSizes(data, dataSuper, meta, data);
   if (Buffer.compare(metaSuper.uuid, dataSuper.uuid) !== 0) {
     throw bad(data, `uuid ${uuidText(dataSuper.uuid)} is not that of ${meta.path} ` +
       `(${uuidText(metaSuper.uuid)})`);

@@ -79,7 +79,9 @@ t.test('argument errors', async (t) => {
   const long = await scoutfs(dir, 'change-format-version');
   t.match(long.stderr, /--usage' for more\ninformation\.\n$/, 'the hint is wrapped');
   const ours = await scoutfs(dir, 'check', 'a');
-  t.equal(ours.status, 2, 'commands of our own');
+  t.match(ours, { status: 2, stderr: /^scoutfs: check: must provide .*\n$/ },
+    'commands of our own');
+  t.equal(ours.stderr.split('\n').length, 2, 'say it in one line');
 });
 
 /** Runs commands inside this process. */
@@ -110,6 +112,10 @@ t.test('failures', async (t) => {
     { status: 1, err: 'scoutfs: x failed: Operation not permitted (1)\n' }, 'no message');
   t.match(await run({ run: () => Promise.reject(new Error('bug')) }),
     { status: 1, err: 'bug\nscoutfs: x failed: Input/output error (5)\n' }, 'not one of ours');
+  t.same(await run({ ...failing, group: 'User space' }),
+    { status: 1, out: '', err: 'scoutfs: x: meta: in use\n' }, 'one line for our own commands');
+  t.same(await run({ group: 'User space', run: () => Promise.reject(new Error('a\n b')) }),
+    { status: 1, out: '', err: 'scoutfs: x: a; b\n' }, 'whatever the message is');
   t.match(await run({ run: async () => 7 }), { status: 7, err: '' });
 });
 

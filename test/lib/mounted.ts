@@ -152,6 +152,18 @@ export class Rig {
   }
 }
 
+/** Command lines of the daemons whose configuration names something in `dir`. */
+export function processesOf(dir: string): string[] {
+  return readdirSync('/proc').filter((n) => /^\d+$/.test(n)).flatMap((pid) => {
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+      return line.includes('daemon_main') && line.includes(`"${dir}/`) ? [`${pid}: ${line}`] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
 function readdirSafe(dir: string): string[] {
   try {
     return readdirSync(dir);
