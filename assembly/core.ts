@@ -33,7 +33,7 @@ import { freedNr, freeTree } from './free_tree';
 import { heapInit } from './heap';
 import { keyCmp, keyCopy, keyIsZeros } from './key';
 import { LIST_WINDOW, LIST_WINDOW_BYTES } from './layout';
-import { mergeArenaBytes, mergeNext, mergeRun, mergeStart } from './merge';
+import { mergeArenaBytes, mergeNext, mergeProgress, mergeRun, mergeStart } from './merge';
 
 let arenaAt: usize = 0;
 let mergeWindowMax: i32 = 0;
@@ -170,6 +170,8 @@ export function merge_run(): i32 {
   blockBegin();
   return mergeRun();
 }
+
+export function merge_progress(): i32 { return <i32>mergeProgress; }
 
 export function merge_next(out: usize): void { keyCopy(out, mergeNext); }
 

@@ -19,7 +19,7 @@
  * Source: btree.md 7; vectors core-vectors.json → merge.
  */
 import { check } from './check';
-import { allocLow, freeBlock } from './alloc_meta';
+import { allocLow, allocPrepare, freeBlock } from './alloc_meta';
 import { blockErr, wsetCount } from './block';
 import {
   createItem, deleteItem, hasRoom, itemBytes, itemVal, leafSearch, nrItems, replaceValue,
@@ -31,7 +31,7 @@ import {
 } from './btree';
 import { DELTA_COMBINED, DELTA_NULL, deltaCombine, DELTA_NOT } from './delta';
 import {
-  BLOCK_BYTES, EIO, ENOENT, ERANGE, ITEM_FLAG_DELETION, ITEM_FLAGS, ITEM_KEY, ITEM_SEQ,
+  BLOCK_BYTES, EIO, ENOENT, ENOSPC, ERANGE, ITEM_FLAG_DELETION, ITEM_FLAGS, ITEM_KEY, ITEM_SEQ,
   JOIN_LOW_BYTES, ROOT_BYTES, ROOT_HEIGHT,
 } from './format';
 import { keyCmp, keyCopy, keyDec, keyInc, keyZone } from './key';
@@ -64,6 +64,9 @@ const rangeEnd: usize = memory.data(32, 8);
 /** First key not merged, when the job stops early. */
 export const mergeNext: usize = memory.data(32, 8);
 
+/** Counts leaves read and records applied: what has been read before it grew is done with. */
+export let mergeProgress: u32 = 0;
+
 // the window
 const winEnd: usize = memory.data(32, 8);
 const winAt: usize = memory.data(32, 8);
@@ -73,6 +76,8 @@ let inputNr: i32 = 0;
 let inputLeaves: i32 = 0;
 let reading: bool = false;
 let pos: i32 = 0;
+/** The record for which the dirty limit has been asked. */
+let begun: i32 = -1;
 let need: i32 = 0;
 let needLen: i32 = 0;
 
@@ -119,6 +124,7 @@ function startWindow(): void {
   inputLeaves = 0;
   reading = true;
   pos = 0;
+  begun = -1;
   need = 0;
   needLen = 0;
 }
@@ -167,6 +173,7 @@ function readLeaf(root: usize): i32 {
   if (e != 0) return e;
   const done = keyCmp(leafEnd, winEnd) >= 0;
   inputLeaves += 1;
+  mergeProgress += 1;
   if (!done && inputLeaves >= windowBytes / BLOCK_BYTES) {
     keyCopy(winEnd, leafEnd);
     dropAbove(winEnd);
@@ -280,8 +287,13 @@ function stopAt(r: usize): i32 {
 function applyWindow(): i32 {
   while (pos < nr) {
     const r = rec(pos);
+    // the first use takes two numbers, which the low mark must not count
+    const e = allocPrepare(al);
+    if (e != 0) return e == -ENOSPC ? stopAt(r) : e;
     const low = max(lowNr, <u32>walkBlocks(<i32>load<u8>(dst, ROOT_HEIGHT)));
-    if (wsetCount(ws) >= dirtyMax || allocLow(al, low)) return stopAt(r);
+    // asked once for a record: a path that was dirtied for it is not left without a change
+    if ((begun != pos && wsetCount(ws) >= dirtyMax) || allocLow(al, low)) return stopAt(r);
+    begun = pos;
     // deletions and deltas of an empty tree have nothing to walk to
     if (load<u8>(dst, ROOT_HEIGHT) == 0) need |= W_INSERT;
     const leaf = walk(al, ws, dst, W_DIRTY | flags | need, r, needLen);
@@ -291,8 +303,8 @@ function applyWindow(): i32 {
       need |= W_DELETE;
       continue;
     }
-    const e = applyLeaf(leaf);
-    if (e != 0) return e;
+    const err = applyLeaf(leaf);
+    if (err != 0) return err;
   }
   return 0;
 }
@@ -306,6 +318,7 @@ function applyLeaf(leaf: usize): i32 {
     if (e == AGAIN) return 0;
     if (e < 0) return e;
     pos += 1;
+    mergeProgress += 1;
     need = 0;
     needLen = 0;
     joined = false;

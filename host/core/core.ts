@@ -122,6 +122,16 @@ export class Core {
     return r === NEED_BLOCK ? this.runMissing(fn) : r;
   }
 
+  /**
+   * As run, for calls that go on where they stopped and read more than the cache may hold:
+   * whenever `progress` has changed, what was read before is no longer pinned.
+   */
+  runSteps(fn: () => number, progress: () => number): number | Promise<number> {
+    this.stats.calls += 1;
+    const r = fn();
+    return r === NEED_BLOCK ? this.runMissing(fn, progress) : r;
+  }
+
   /** As run, but negative results are thrown. `what` names the work in errors. */
   async runAsync(what: string, fn: () => number): Promise<number> {
     const r = await this.run(fn);
@@ -142,8 +152,9 @@ export class Core {
     return new ScoutfsError(errno, errno, { message: `${what}: ${errno}` });
   }
 
-  private async runMissing(fn: () => number): Promise<number> {
+  private async runMissing(fn: () => number, progress?: () => number): Promise<number> {
     const pinned: Ptr[] = [];
+    let last = progress?.();
     try {
       for (;;) {
         this.stats.waits += 1;
@@ -151,6 +162,11 @@ export class Core {
         this.stats.calls += 1;
         const r = fn();
         if (r !== NEED_BLOCK) return r;
+        const now = progress?.();
+        if (now !== last) {
+          for (const e of pinned.splice(0)) this.x.blockUnpin(e);
+          last = now;
+        }
       }
     } finally {
       for (const e of pinned) this.x.blockUnpin(e);

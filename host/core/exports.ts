@@ -51,6 +51,7 @@ export interface CoreExports extends ItemExports {
   merge_start(al: Ptr, ws: Ptr, root: Ptr, inputs: Ptr, nr: number, startKey: Ptr, endKey: Ptr,
     subtree: number, dirtyMaxBlocks: number, allocLowNr: number, window: number): void;
   merge_run(): number;
+  merge_progress(): number;
   merge_next(out: Ptr): void;
 
   alloc_init(al: Ptr, ws: Ptr, avail: Ptr, freed: Ptr): void;

@@ -104,7 +104,7 @@ export class LogMergeWorker {
       const subtree = req.flags % 2 === LOG_MERGE_REQUEST_SUBTREE ? 1 : 0;
       core.x.merge_start(space.al, space.ws, root.ptr, roots.ptr, inputs.length, start.ptr, end.ptr,
         subtree, DIRTY_MAX_BLOCKS, ALLOC_LOW_BLOCKS, WINDOW_BYTES);
-      const r = await core.run(() => core.x.merge_run());
+      const r = await core.runSteps(() => core.x.merge_run(), () => core.x.merge_progress());
       if (r === -ERRNO.ERANGE) {
         core.x.merge_next(start.ptr);
         done.remain = decode(Key, start.get());

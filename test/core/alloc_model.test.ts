@@ -20,6 +20,9 @@ import { commitSpace, spaceOn, writeListBlock } from '../lib/treespace.js';
 import type { Space } from '../lib/treespace.js';
 import { key, val } from '../lib/treevec.js';
 
+// many lives on a busy machine
+t.setTimeout(180_000);
+
 /** Few slots; everything that is not dirty or pinned is lost at every read. */
 function stress(nr = 7999): Space<GateDevice> {
   const s = spaceOn(new GateDevice(1 << 31), nr, { memoryBytes: 24 << 20, slotShare: 0.5 });

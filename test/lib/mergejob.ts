@@ -39,7 +39,7 @@ Promise<{ ret: number; next: Uint8Array }> {
   try {
     x.merge_start(s.space.al, s.space.ws, dst.ptr, roots.ptr, inputs.length, start.ptr, end.ptr,
       o.subtree ? 1 : 0, o.dirtyMaxBlocks, o.allocLowNr, o.windowBytes);
-    const ret = await s.core.run(() => x.merge_run());
+    const ret = await s.core.runSteps(() => x.merge_run(), () => x.merge_progress());
     x.merge_next(next.ptr);
     return { ret, next: next.get() };
   } finally {
