@@ -6,12 +6,12 @@
  */
 import t from 'tap';
 import fc from 'fast-check';
-import type { Rec } from '../../host/core/trees.js';
+import { Rec } from '../../host/core/trees.js';
 import { DataExtents } from '../../host/mount/data_extents.js';
 import { ScoutfsError } from '../../host/observe/errors.js';
 import {
-  EINPROGRESS, EINVAL, ENOENT, ENOSPC, allocRoot, extents, insert, move, remove, take, totalLen,
-  wantExtents, zones,
+  EINPROGRESS, EINVAL, ENOENT, ENOSPC, allocRoot, empty, extents, fill, insert, listHead, move,
+  remove, take, totalLen, wantExtents, zones,
 } from '../lib/extents.js';
 import type { Run } from '../lib/extents.js';
 import { GateDevice } from '../lib/gatedev.js';
@@ -101,6 +101,11 @@ class ExtentWorld {
   }
 
   async apply(o: ExtOp): Promise<void> {
+    await this.change(o);
+    if (this.s.space.dirtyBlocks > 40) await commitSpace(this.s);
+  }
+
+  async change(o: ExtOp): Promise<void> {
     const rec = this.trees[o.tree - 1] ?? this.trees[0];
     switch (o.op) {
       case 'insert': await this.insert(rec, o.tree, o.start, o.len); break;
@@ -112,7 +117,6 @@ class ExtentWorld {
         for (let i = 0; i < o.len; i += o.stride) await this.insert(rec, o.tree, o.start + i, 1);
         break;
     }
-    if (this.s.space.dirtyBlocks > 40) await commitSpace(this.s);
   }
 
   private async insert(rec: Rec, tree: number, start: number, len: number): Promise<void> {
@@ -237,7 +241,7 @@ void t.test('an extent change that runs out of blocks leaves both trees as they 
 });
 
 function never(): never {
-  throw new Error('no operations');
+  throw new Error('index out of range');
 }
 
 // ---- every block in one place ----
@@ -453,4 +457,54 @@ void t.test('file data: what is refused', async (tt) => {
   await w.commit();
   tt.strictSame(w.data.refused, [{ blkno: freedBefore[0]?.[0], count: 2 }],
     'a double free that only the tree knows of does not stop commits');
+});
+
+// ---- many callers at once ----
+
+void t.test('callers of one transaction that wait for each other\'s blocks', async () => {
+  await fc.assert(fc.asyncProperty(
+    fc.array(fc.array(fc.integer({ min: 0, max: 300 }), { minLength: 10, maxLength: 120 }),
+      { minLength: 2, maxLength: 5 }),
+    fc.array(extOp, { minLength: 5, maxLength: 20 }), async (lists, ops) => {
+      const s = stress();
+      const roots = lists.map(() => new Rec(s.core, 24));
+      const models = lists.map(() => new Map<number, number>());
+      const head = listHead(s);
+      const pool = allocRoot(s);
+      await insert(s, pool, 20000, 900);
+      const w = new ExtentWorld(s);
+      const toggle = async (list: number[], i: number): Promise<void> => {
+        const [root, model] = [roots[i] ?? never(), models[i] ?? never()];
+        for (const [round, n] of list.entries()) {
+          if (model.has(n)) await s.space.delete(root.ptr, key(n));
+          else await s.space.insert(root.ptr, key(n), val(n + round, 896));
+          if (!model.delete(n)) model.set(n, round);
+        }
+      };
+      const lister = async (): Promise<void> => {
+        for (let i = 0; i < 10; i++) {
+          same(await fill(s, head, pool, 300, 300 + i * 50), 0, 'fill');
+          same(await empty(s, head, pool), 0, 'empty');
+        }
+      };
+      const mover = async (): Promise<void> => {
+        for (const o of ops) await w.change(o);
+      };
+      await Promise.all(lists.map((l, i) => toggle(l.slice(0, l.length / 2), i)));
+      await commitSpace(s);
+      s.core.x.blockEvictAll();
+      await Promise.all([...lists.map((l, i) => toggle(l.slice(l.length / 2), i)), lister(), mover()]);
+      await commitSpace(s);
+      await w.verify();
+      same(totalLen(pool), 900, 'pool');
+      for (const [i, root] of roots.entries()) {
+        const model = models[i] ?? never();
+        for (let n = 0; n <= 300; n++) {
+          const got = await s.space.lookup(root.ptr, key(n));
+          const round = model.get(n);
+          same(got === null ? null : [...got.subarray(0, 8)],
+            round === undefined ? null : [...val(n + round, 896).subarray(0, 8)], `item ${n}`);
+        }
+      }
+    }), { numRuns: 25 });
 });
