@@ -1,12 +1,16 @@
 /**
  * Assertions that stay on in production.
  *
- * A broken invariant leaves its id in a fixed place and traps. The host reads the
- * id and turns the trap into an error; after a trap the instance must not be used
- * any more, because a change may be half done. Ids are listed in one place so that
+ * A broken invariant leaves its id in a fixed place and tells the host, which throws an
+ * error that names it; after that the instance must not be used any more, because a
+ * change may be half done. Ids are listed in one place so that
  * each is used once and can be looked up.
  */
 import { CHECK_ID } from './window';
+
+// @ts-ignore: decorator
+@external("host", "invariantBroken")
+declare function invariantBroken(id: i32): void;
 
 // @ts-ignore: decorator
 @inline export const C_HEAP_DOUBLE_FREE: i32 = 1;
@@ -39,9 +43,10 @@ export function check(cond: bool, id: i32): void {
   if (!cond) broken(id);
 }
 
-/** Records the id and traps. */
+/** Records the id and ends the call through the host, which throws. */
 export function broken(id: i32): void {
   store<i32>(CHECK_ID, id);
+  invariantBroken(id);
   unreachable();
 }
 

@@ -116,7 +116,10 @@ export class Mount {
       log.warn(`fs.fuse.default_request_timeout is ${timeoutSec} s: the kernel will abort this ` +
         'mount when a request waits for a lock that long');
     }
-    const client = new MountClient(env, log, vol);
+    const client = new MountClient(env, log, vol, (error) => {
+      log.error(`${error.stack ?? error.message}: the mount ends here, nothing more is written`);
+      this.force();
+    });
     this.client = client;
     this.undo.push(() => client.destroy());
     await client.start();
@@ -147,7 +150,10 @@ export class Mount {
           this.log.error(message);
           void abortFuse(fuse.connection);
         },
-        log: (message) => { this.log.warn(message); },
+        log: (message, err) => {
+          this.log.warn(message);
+          if (err instanceof Error) this.log.debug(err.stack ?? err.message);
+        },
       },
       { acl: this.vol.options.acl, nameCaching: this.vol.options.kernelCache === 1 });
     client.attach(session);

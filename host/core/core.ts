@@ -20,7 +20,7 @@ import { coreModuleBytes } from '../env/core_module.js';
 import type { Device } from '../env/device.js';
 import { registerAligned } from '../env/device.js';
 import type { Random } from '../env/random.js';
-import { coreCorruption } from './corruption.js';
+import { brokenInvariant, coreCorruption } from './corruption.js';
 import type { CoreExports } from './exports.js';
 
 export const NEED_BLOCK = -1000;
@@ -44,6 +44,8 @@ export interface CoreOptions {
   slotShare?: number;
   /** Bytes of a merge window; 0 (default) for instances that do not merge. */
   mergeWindowBytes?: number;
+  /** A core invariant is broken: nothing of this instance may reach a device any more. */
+  onBroken?: (error: ScoutfsError) => void;
 }
 
 interface Need {
@@ -60,6 +62,7 @@ export class Core {
   readonly u32: Uint32Array;
   private readonly reads = new Map<Ptr, Promise<number>>();
   private device: Device | null = null;
+  private broken: ScoutfsError | null = null;
   /** How often the border was crossed through `run`, and how often it had to wait. */
   readonly stats = { calls: 0, waits: 0, blocksRead: 0, blocksWritten: 0 };
 
@@ -68,8 +71,15 @@ export class Core {
     const pages = Math.floor(memoryBytes / WASM_PAGE_BYTES);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     registerAligned(memory.buffer);
-    this.x = instantiateSync(coreModuleBytes(), { env: { memory, abort: coreAbort } })
-      .exports as unknown as CoreExports;
+    const fail = (error: ScoutfsError): never => {
+      this.broken ??= error;
+      opts.onBroken?.(error);
+      throw error;
+    };
+    this.x = instantiateSync(coreModuleBytes(), {
+      env: { memory, abort: () => fail(brokenInvariant(0)) },
+      host: { invariantBroken: (id: number) => fail(brokenInvariant(id)) },
+    }).exports as unknown as CoreExports;
     this.bytes = new Uint8Array(memory.buffer);
     this.view = new DataView(memory.buffer);
     this.f64 = new Float64Array(memory.buffer);
@@ -217,8 +227,12 @@ export class Core {
     return err;
   }
 
-  /** Writes all blocks of a writer set. Their owner sees to it that none is dirtied meanwhile. */
+  /**
+   * Writes all blocks of a writer set. Their owner sees to it that none is dirtied meanwhile.
+   * @throws what broke the core, if an invariant of it was found broken
+   */
   async writeSet(wset: Ptr): Promise<void> {
+    if (this.broken !== null) throw this.broken;
     assert(this.device !== null, 'core has a volume');
     const device = this.device;
     const total = this.x.wsetCount(wset);
@@ -245,9 +259,4 @@ Promise<void> {
   };
   const done = await Promise.allSettled(Array.from({ length: depth }, worker));
   for (const d of done) if (d.status === 'rejected') throw d.reason;
-}
-
-/** AssemblyScript's own runtime checks end here (a division by zero, an unreachable cast). */
-function coreAbort(): never {
-  throw new ScoutfsError('CORE_ABORT', 'EIO', { message: 'the core aborted' });
 }

@@ -1,7 +1,9 @@
 /**
- * Corruptions that the core can find, by the number it reports them with.
+ * Corruptions that the core can find, by the number it reports them with, and the
+ * invariants of its own that it checks, by the number they end a call with.
  * The ids are stable; upstream's names are used where upstream knows the kind.
  */
+import { ScoutfsError } from '../observe/errors.js';
 
 const CORE_CORRUPTIONS: readonly { id: string; text: string }[] = [
   { id: 'SC_NONE', text: 'no corruption' },
@@ -19,4 +21,27 @@ const CORE_CORRUPTIONS: readonly { id: string; text: string }[] = [
 /** The corruption with the core's number. */
 export function coreCorruption(nr: number): { id: string; text: string } {
   return CORE_CORRUPTIONS[nr] ?? { id: 'CORE_UNKNOWN', text: `unknown corruption ${nr}` };
+}
+
+/** Numbers as in assembly/check.ts; 0 is a check that the compiler put in. */
+const INVARIANTS = new Map<number, string>([
+  [0, 'a runtime check of the core failed'],
+  [1, 'memory was freed twice or with another length'],
+  [2, 'an address outside the heap was freed'],
+  [10, 'an item page has less room than was planned for'],
+  [11, 'the items of a page are out of order'],
+  [12, 'the bounds of an item page are inverted'],
+  [13, 'item pages overlap'],
+  [14, 'dirty items were to be dropped'],
+  [15, 'the counts of an item page are wrong'],
+  [16, 'the memory of an item page is inconsistent'],
+  [17, 'an item was used under a lock that does not allow it'],
+  [403, 'a merge window is too small for its work'],
+]);
+
+/** A broken invariant as an error: a defect of the program, not of the volume. */
+export function brokenInvariant(nr: number): ScoutfsError {
+  return new ScoutfsError('CORE_INVARIANT', 'EIO', {
+    message: `internal error ${nr}: ${INVARIANTS.get(nr) ?? 'a broken invariant'}`, data: { nr },
+  });
 }

@@ -58,8 +58,10 @@ function startTime(pid: number): string | null {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // a zombie serves nothing any more
-    if (fields[0] === 'Z' || fields[0] === 'X') return null;
+    // A zombie serves nothing any more, unless it only waits for its last threads: those
+    // may still have writes under way.
+    const ended = fields[0] === 'Z' || fields[0] === 'X';
+    if (ended && fs.readdirSync(`/proc/${pid}/task`).length <= 1) return null;
     return fields[STAT_START_FIELD] ?? null;
   } catch {
     return null;

@@ -9,12 +9,15 @@
  * creates them again from what is on the device.
  *
  * The local agent answers for mounts of this host by itself: a daemon of ours that has
- * left its run directory behind, or that is killed and then gone, can no longer write.
+ * left its run directory behind, or that is killed and then gone, can no longer write;
+ * nor can one that nobody knows, once no unknown process has the device open for writing.
  * Everything else is left to the administrator's agent. Source: recovery.md 3.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
 import { isLocalAddr } from '../env/host_addr.js';
 import { ipv4String } from '../env/net.js';
+import { deviceWriters } from '../env/device_writers.js';
+import type { MountInfo } from '../env/rundir.js';
 import { isKernelMount, killMount, listMounts, removeRunDir } from '../env/rundir.js';
 import { ScoutfsError } from '../observe/errors.js';
 
@@ -22,6 +25,9 @@ import { ScoutfsError } from '../observe/errors.js';
 export const FENCE_TIMEOUT_MS = 30_000;
 /** How long a new server waits for earlier leaders. */
 export const LEADER_FENCE_TIMEOUT_MS = 15_000;
+/** How long the local agent looks at an unclear state before it leaves it to others. */
+const UNCLEAR_PAUSE_MS = 250;
+const UNCLEAR_PAUSES = 80;
 
 export type FenceReason = 'client_recovery' | 'client_reconnect' | 'quorum_block_leader';
 
@@ -164,9 +170,12 @@ export interface LocalMounts {
   isLocal(ipv4Addr: number): boolean;
   /**
    * What serves the mount `rid` on this host: a daemon, nothing (it died, or the host was
-   * restarted since), or something that is not ours to end.
+   * restarted since), or something that is not ours to end. `unclear` while a process
+   * that nobody knows has the device open for writing: it may be that mount.
    */
-  stateOf(rid: bigint): 'running' | 'gone' | 'foreign';
+  stateOf(rid: bigint): 'running' | 'gone' | 'foreign' | 'unclear';
+  /** Waits a moment, for what is unclear to become clear. */
+  pause(): Promise<void>;
   /** Kills the daemon of the mount and waits until it is gone; false when it is not. */
   kill(rid: bigint): Promise<boolean>;
   /** Removes what a dead daemon left behind. */
@@ -178,7 +187,11 @@ export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
   return {
     async fence(rid, ipv4Addr) {
       if (!host.isLocal(ipv4Addr)) return 'not-local';
-      const state = host.stateOf(rid);
+      let state = host.stateOf(rid);
+      for (let n = 0; state === 'unclear' && n < UNCLEAR_PAUSES; n++) {
+        await host.pause();
+        state = host.stateOf(rid);
+      }
       if (state === 'gone') return 'fenced';
       return state === 'running' && await host.kill(rid) ? 'fenced' : 'not-local';
     },
@@ -186,21 +199,28 @@ export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
   };
 }
 
-/** The mounts of this host, from the run directory. */
-export const runDirMounts: LocalMounts = {
-  isLocal: isLocalAddr,
-  stateOf(rid) {
-    const mount = listMounts().find((m) => m.rid === rid);
-    // Of our own mount, and of one that a kernel module serves, somebody else has to judge.
-    if (mount?.pid === process.pid || isKernelMount(rid)) return 'foreign';
-    return mount?.alive === true ? 'running' : 'gone';
-  },
-  async kill(rid) {
-    const mount = listMounts().find((m) => m.rid === rid);
-    return mount !== undefined && await killMount(mount);
-  },
-  forget(rid) {
-    const mount = listMounts().find((m) => m.rid === rid);
-    if (mount !== undefined && !mount.alive) removeRunDir(mount.dir);
-  },
-};
+/** The mounts of this host, from the run directory and from who has the device open. */
+export function hostMounts(clock: Clock, metaPath: string): LocalMounts {
+  const find = (rid: bigint): MountInfo | undefined => listMounts().find((m) => m.rid === rid);
+  return {
+    isLocal: isLocalAddr,
+    stateOf(rid) {
+      const mount = find(rid);
+      // Of our own mount, and of one that a kernel module serves, somebody else has to judge.
+      if (mount?.pid === process.pid || isKernelMount(rid)) return 'foreign';
+      if (mount !== undefined) return mount.alive ? 'running' : 'gone';
+      // Daemons with another run directory, or in the middle of starting, are not listed.
+      const known = new Set(listMounts().map((m) => m.pid));
+      return deviceWriters(metaPath).every((pid) => known.has(pid)) ? 'gone' : 'unclear';
+    },
+    pause: () => clock.sleep(UNCLEAR_PAUSE_MS),
+    async kill(rid) {
+      const mount = find(rid);
+      return mount !== undefined && await killMount(mount);
+    },
+    forget(rid) {
+      const mount = find(rid);
+      if (mount !== undefined && !mount.alive) removeRunDir(mount.dir);
+    },
+  };
+}

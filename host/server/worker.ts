@@ -14,7 +14,7 @@ import { readSupers } from '../disk/super.js';
 import { Counters } from '../observe/counters.js';
 import type { Log, LogLevel } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
-import { localFenceAgent, runDirMounts } from './fence.js';
+import { hostMounts, localFenceAgent } from './fence.js';
 import { Member } from './member.js';
 import type { FromMember, MemberConfig, ToMember } from './member_protocol.js';
 import { plainError } from './member_protocol.js';
@@ -88,7 +88,7 @@ class MemberThread {
         env, log, metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
         rid: config.rid, slotNr: config.slotNr, slots, options: config, counters: this.counters,
         silenceTimeoutMs: config.silenceTimeoutMs, coreMemoryBytes: config.coreMemoryBytes,
-        fenceAgent: localFenceAgent(runDirMounts),
+        fenceAgent: localFenceAgent(hostMounts(env.clock, config.metaPath)),
       }, term, events),
       roleChanged: (isLeader) => { self.post({ type: 'role', isLeader }); },
       serverChanged: (status) => { self.post({ type: 'server', status }); },

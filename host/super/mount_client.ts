@@ -31,6 +31,7 @@ import { Trans } from '../mount/trans.js';
 import type { Log, LogLevel } from '../observe/log.js';
 import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
+import type { ScoutfsError } from '../observe/errors.js';
 import { assert, asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 import { BackgroundLoops } from './background.js';
@@ -73,10 +74,12 @@ export class MountClient {
   private unmounting = false;
   private forced = false;
 
-  constructor(private readonly env: Env, private readonly log: Log, private readonly vol: Volume) {
+  /** `broken` is called when the mount's core finds an invariant of its own broken. */
+  constructor(private readonly env: Env, private readonly log: Log, private readonly vol: Volume,
+    broken: (error: ScoutfsError) => void) {
     const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
     const memoryBytes = options.coreMemoryMb * MIB;
-    this.core = new Core(env.random, { memoryBytes, slotShare: SLOT_SHARE });
+    this.core = new Core(env.random, { memoryBytes, slotShare: SLOT_SHARE, onBroken: broken });
     this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
     this.client = new Client({

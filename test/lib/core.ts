@@ -39,7 +39,8 @@ export function rawCore<T>(opts: RawCoreOptions = {}): RawCore<T> {
   const pages = Math.ceil((opts.memoryBytes ?? 64 << 20) / WASM_PAGE_BYTES);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   compiled ??= new WebAssembly.Module(readFileSync(join(repoDir, 'build', 'core.wasm')));
-  const { exports } = instantiateSync(compiled, { env: { memory } });
+  const invariantBroken = (id: number): never => { throw new Error(`invariant ${id}`); };
+  const { exports } = instantiateSync(compiled, { env: { memory }, host: { invariantBroken } });
   const calls = new Map<string, number>();
   const raw = exports as unknown as Record<string, RawFn>;
   const x = opts.countCalls === true ? counted(raw, calls) : raw;

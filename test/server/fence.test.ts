@@ -1,9 +1,15 @@
 /**
  * Fence requests and client recovery: timers, duplicates, the local agent.
  */
+import { spawn } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import t from 'tap';
+import { deviceWriters } from '../../host/env/device_writers.js';
 import type { LocalMounts } from '../../host/server/fence.js';
-import { FenceRequests, localFenceAgent } from '../../host/server/fence.js';
+import { FenceRequests, hostMounts, localFenceAgent } from '../../host/server/fence.js';
 import { RECOV_GREETING, RECOV_LOCKS, Recovery } from '../../host/server/recov.js';
 import { SimClock, settle } from '../lib/simclock.js';
 
@@ -50,6 +56,7 @@ t.test('mounts of this host are fenced at once', async (t) => {
   const host: LocalMounts = {
     isLocal: (addr) => addr === 0x7f000001,
     stateOf: (rid) => states.get(rid) ?? 'foreign',
+    pause: () => Promise.resolve(),
     kill: async (rid) => { killed.push(rid); return rid === 7n; },
     forget: (rid) => { forgotten.push(rid); },
   };
@@ -99,4 +106,42 @@ t.test('recovery of clients', async (t) => {
   await clock.advance(60_000);
   t.equal(done, 2);
   t.equal(expired.length, 1);
+});
+
+t.test('an unknown process that has the device open may be the mount', async (t) => {
+  const dir = t.testdir({ meta: '' });
+  const path = join(dir, 'meta');
+  const open = (flags: string): ChildProcessByStdio<null, Readable, null> => spawn(process.execPath, ['-e',
+    `fs.openSync(${JSON.stringify(path)}, '${flags}'); console.log('open'); setTimeout(() => 0, 60000);`],
+  { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = async (c: ChildProcessByStdio<null, Readable, null>): Promise<void> => {
+    c.kill('SIGKILL');
+    await once(c, 'exit');
+  };
+  const host = hostMounts(new SimClock(), path);
+  t.equal(host.stateOf(123n), 'gone');
+  const reader = open('r');
+  await once(reader.stdout, 'data');
+  t.equal(host.stateOf(123n), 'gone', 'a reader writes nothing');
+  await ended(reader);
+  const writer = open('r+');
+  await once(writer.stdout, 'data');
+  t.same(deviceWriters(path), [writer.pid]);
+  t.equal(host.stateOf(123n), 'unclear');
+  await ended(writer);
+  t.equal(host.stateOf(123n), 'gone', 'nothing is left that could write');
+});
+
+t.test('what stays unclear is left to others, what clears up is confirmed', async (t) => {
+  let unclear = 3;
+  const host: LocalMounts = {
+    isLocal: () => true,
+    stateOf: () => (unclear > 0 ? 'unclear' : 'gone'),
+    pause: () => { unclear -= 1; return Promise.resolve(); },
+    kill: () => Promise.resolve(false),
+    forget: () => undefined,
+  };
+  t.equal(await localFenceAgent(host).fence(1n, 1), 'fenced');
+  unclear = Infinity;
+  t.equal(await localFenceAgent(host).fence(1n, 1), 'not-local');
 });
