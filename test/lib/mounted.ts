@@ -10,6 +10,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, 
   from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import type { CheckReport } from '../../host/disk/check.js';
 import { repoDir, tempDir } from './shared.js';
 
 const GIB = 1024 ** 3;
@@ -132,9 +133,13 @@ export class Rig {
 
   /** The checker's findings, one line each; empty for a sound volume. */
   check(): string[] {
+    return this.checkReport().findings.map((f) => `${f.id}: ${f.message}`);
+  }
+
+  /** Everything the checker says. */
+  checkReport(): CheckReport {
     const r = this.scoutfs('check', '--json', this.meta, this.data);
-    const report = JSON.parse(r.out) as { findings: { id: string; message: string }[] };
-    return report.findings.map((f) => `${f.id}: ${f.message}`);
+    return JSON.parse(r.out) as CheckReport;
   }
 
   /** Text of the daemon's log. */
