@@ -16,7 +16,7 @@ import {
   blockDirty, blockErr, blockEnd, blockRead, corrupt, CORRUPT_LIST_HEAD, CORRUPT_LIST_STRUCT,
   CORRUPT_REF,
 } from './block';
-import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSort } from './alloc_list';
+import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSortOnce } from './alloc_list';
 import {
   extAlloc, extLen, extModBlocks, extNextByBlkno, extNextByOrder, extNextByOrderFrom, extStart,
   gotLen, gotStart, planApply, planBegin, planInsert, planRemove, extOrder, extInsert,
@@ -103,7 +103,7 @@ function nextBlock(al: usize, head: usize, b: usize): i32 {
 
 /** Moves the longest consecutive run at the front of the sorted block. */
 function emptyRun(al: usize, ws: usize, head: usize, b: usize, aroot: usize): i32 {
-  if (!isSorted(b)) listSort(b);
+  listSortOnce(b);
   const start = load<u64>(listEntry(b, 0));
   let n: u32 = 1;
   while (n < listNr(b) && load<u64>(listEntry(b, n)) == start + <u64>n) n += 1;
@@ -112,14 +112,6 @@ function emptyRun(al: usize, ws: usize, head: usize, b: usize, aroot: usize): i3
   if (e != 0) return e;
   listRemove(head, b, n);
   return 0;
-}
-
-function isSorted(b: usize): bool {
-  const nr = listNr(b);
-  for (let i: u32 = 1; i < nr; i++) {
-    if (load<u64>(listEntry(b, i - 1)) > load<u64>(listEntry(b, i))) return false;
-  }
-  return true;
 }
 
 /** Puts the whole `src` list in front of `dst`. 0, NEED_BLOCK, errors; src is empty afterwards. */

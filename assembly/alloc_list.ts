@@ -10,7 +10,7 @@
  */
 import { check } from './check';
 import {
-  LB_BLKNOS, LB_NR, LB_START, LH_FIRST, LH_TOTAL, LIST_MAX,
+  HDR_SEQ, LB_BLKNOS, LB_NR, LB_START, LH_FIRST, LH_TOTAL, LIST_MAX,
 } from './format';
 
 /** Whether a list block that was read may be used: its window lies inside the array. */
@@ -33,8 +33,29 @@ export function listHeadOk(head: usize, b: usize): bool {
   return b + LB_BLKNOS + (<usize>(load<u32>(b, LB_START) + i) << 3);
 }
 
+// the block that is known to be sorted: its address and its version
+let sortedBlock: usize = 0;
+let sortedSeq: u64 = 0;
+
+/** Sorts the window unless it is known to be sorted; removing from its front keeps it so. */
+export function listSortOnce(b: usize): void {
+  if (sortedBlock == b && sortedSeq == load<u64>(b, HDR_SEQ)) return;
+  if (!isSorted(b)) listSort(b);
+  sortedBlock = b;
+  sortedSeq = load<u64>(b, HDR_SEQ);
+}
+
+function isSorted(b: usize): bool {
+  const nr = listNr(b);
+  for (let i: u32 = 1; i < nr; i++) {
+    if (load<u64>(listEntry(b, i - 1)) > load<u64>(listEntry(b, i))) return false;
+  }
+  return true;
+}
+
 /** Adds a number to the first block of a list. @returns false when it is full */
 export function listAdd(head: usize, b: usize, blkno: u64): bool {
+  if (b == sortedBlock) sortedBlock = 0;
   const start = load<u32>(b, LB_START);
   const nr = load<u32>(b, LB_NR);
   if (nr >= LIST_MAX) return false;

@@ -16,7 +16,7 @@
  */
 import { instantiateSync } from '@assemblyscript/loader';
 import { ScoutfsError, assert, errnoName } from '../observe/errors.js';
-import { coreModuleBytes } from '../env/core_module.js';
+import { coreModule } from '../env/core_module.js';
 import type { Device } from '../env/device.js';
 import { registerAligned } from '../env/device.js';
 import type { Random } from '../env/random.js';
@@ -76,7 +76,7 @@ export class Core {
       opts.onBroken?.(error);
       throw error;
     };
-    this.x = instantiateSync(coreModuleBytes(), {
+    this.x = instantiateSync(coreModule(), {
       env: { memory, abort: () => fail(brokenInvariant(0)) },
       host: { invariantBroken: (id: number) => fail(brokenInvariant(id)) },
     }).exports as unknown as CoreExports;

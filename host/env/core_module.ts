@@ -10,3 +10,11 @@ export function coreModuleBytes(): Uint8Array {
   bytes ??= readFileSync(new URL('../../../build/core.wasm', import.meta.url));
   return bytes;
 }
+
+let compiled: WebAssembly.Module | null = null;
+
+/** core.wasm compiled once per thread: instances share its code. @throws ENOENT, as above */
+export function coreModule(): WebAssembly.Module {
+  compiled ??= new WebAssembly.Module(coreModuleBytes());
+  return compiled;
+}

@@ -319,7 +319,8 @@ void t.test('many readers with few slots all get their blocks', async (tt) => {
   }
   await commitSpace(s);
   s.dev.onRead = () => { s.core.x.blockEvictAll(); };
-  const got = await Promise.all([...range(1, 600, 40)].map((n) => s.space.lookup(root.ptr, key(n))));
+  const got = await Promise.all([...range(1, 600, 40)]
+    .map((n) => s.space.lookup(root.ptr, key(n))));
   tt.ok(got.every((v) => v !== null));
   tt.equal(s.core.x.blockEvictAll() >= 0 && s.core.x.blockNrFree(), 32, 'no pin is left');
 });

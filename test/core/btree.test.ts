@@ -32,7 +32,8 @@ const errnoIs = (errno: string): { message: RegExp } => ({ message: new RegExp(e
 
 async function runCase(name: string, s: Space, root: Rec): Promise<void> {
   const asc = /^asc_(\d+)/.exec(name);
-  const count = { asc_0: 3000, asc_16: 3000, asc_896: 300, asc_13: 2000 }[/^asc_\d+/.exec(name)?.[0] ?? ''];
+  const counts = { asc_0: 3000, asc_16: 3000, asc_896: 300, asc_13: 2000 };
+  const count = new Map(Object.entries(counts)).get(/^asc_\d+/.exec(name)?.[0] ?? '');
   if (asc !== null) await insertAll(s, root, range(1, count ?? 0), Number(asc[1]));
   if (name.startsWith('desc_100')) await insertAll(s, root, range(2000, 1, -1), 100);
   if (name === 'rand_48') {
@@ -131,7 +132,8 @@ void t.test('vector quirks: whole trees are freed, level-1 blocks too', { skip }
       await s.space.insert(root.ptr, key(n), val(n, 896));
       if (n % 33 === 0) {
         await commitSpace(s);
-        leaves = q.leaves > 100 && n < q.leaves * 32 ? 0 : (rawTree(s.dev, root).at(-1)?.length ?? 0);
+        const early = q.leaves > 100 && n < q.leaves * 32;
+        leaves = early ? 0 : (rawTree(s.dev, root).at(-1)?.length ?? 0);
       }
     }
     await commitSpace(s);
@@ -222,7 +224,8 @@ async function applyModel(s: Space, root: Rec, model: Map<number, Uint8Array>,
   if (o.op === 'update') await run(s.space.update(root.ptr, key(o.n), v), has);
   if (o.op === 'force') await run(s.space.force(root.ptr, key(o.n), v), true);
   if (o.op === 'delete') await run(s.space.delete(root.ptr, key(o.n)), has);
-  if ((o.op === 'insert' && !has) || (o.op === 'update' && has) || o.op === 'force') model.set(o.n, v);
+  const put = o.op === 'force' || (o.op === 'insert' && !has) || (o.op === 'update' && has);
+  if (put) model.set(o.n, v);
   if (o.op === 'delete') model.delete(o.n);
 }
 

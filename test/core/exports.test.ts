@@ -53,7 +53,8 @@ function params(text: string, tuples: Map<string, string[]>): string[] {
   return out;
 }
 
-function declaredCalls(file: string, name: string): { calls: Map<string, Call>; globals: string[] } {
+function declaredCalls(file: string, name: string):
+{ calls: Map<string, Call>; globals: string[] } {
   const text = source(file);
   const tuples = new Map([...text.matchAll(/^type (\w+) = (\[[\s\S]*?\]);/gm)].map((m) =>
     [m[1] ?? '', params(`...x: ${m[2] ?? ''}`, new Map())]));

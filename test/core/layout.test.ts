@@ -132,7 +132,8 @@ t.test('windows lie apart and below static data', (t) => {
     { at: layout.get('LIST_WINDOW') ?? 0, len: layout.get('LIST_WINDOW_BYTES') ?? 0 },
     { at: layout.get('ARG_WINDOW') ?? 0, len: layout.get('ARG_WINDOW_BYTES') ?? 0 },
   ];
-  const base = /"memoryBase": (\d+)/.exec(readFileSync(join(repoDir, 'asconfig.json'), 'utf8'))?.[1];
+  const config = readFileSync(join(repoDir, 'asconfig.json'), 'utf8');
+  const base = /"memoryBase": (\d+)/.exec(config)?.[1];
   let end = 32768;
   for (const r of regions) {
     t.ok(r.len > 0 && r.at >= end, `a window at ${r.at}`);

@@ -115,7 +115,7 @@ async function build(s: Space, tree: Tree): Promise<Rec> {
   return root;
 }
 
-const line = (i: { key: Uint8Array; seq: number | bigint; flags: number; val: Uint8Array }): string =>
+const line = (i: Omit<Item, 'seq'> & { seq: number | bigint }): string =>
   `${bytesHex(i.key)} seq ${i.seq} flags ${i.flags} ${bytesHex(i.val)}`;
 
 /** Compares a committed tree with its model, and the keys of parents with their children. */
@@ -238,7 +238,8 @@ function keyAfter(k: Uint8Array): Uint8Array {
 }
 
 void t.test('random inputs against a map', async () => {
-  await fc.assert(fc.asyncProperty(bursts, fc.array(bursts, { minLength: 1, maxLength: 4 }), options,
+  const several = fc.array(bursts, { minLength: 1, maxLength: 4 });
+  await fc.assert(fc.asyncProperty(bursts, several, options,
     async (fs, lists, opts) => {
       const s = stress();
       const model = fsTree(fs);
@@ -272,7 +273,8 @@ void t.test('hundreds of inputs use the memory of one window', async (tt) => {
   const windowBytes = 65536;
   const s = stress({ windowBytes });
   const inputs = Array.from({ length: 300 }, (_, i) => logTree(
-    [{ kind: 'set', n: (i * 37) % 500, count: 12, stride: 2, len: 100, seq: 1, total: 0 }], i, 300));
+    [{ kind: 'set', n: (i * 37) % 500, count: 12, stride: 2, len: 100, seq: 1, total: 0 }],
+    i, 300));
   const roots: Rec[] = [];
   for (const i of inputs) roots.push(await build(s, i));
   const dst = new Rec(s.core, 24);
@@ -428,8 +430,8 @@ void t.test('freeing a tree: every block once, whatever the budgets', async () =
 void t.test('freeing with a freed list that fills up: stops before a step, goes on later',
   async (tt) => {
     const s = stress();
-    const root = await build(s, fsTree([{ kind: 'set', n: 0, count: 300, stride: 1, len: 896, seq: 1,
-      total: 0 }]));
+    const root = await build(s, fsTree([{ kind: 'set', n: 0, count: 300, stride: 1, len: 896,
+      seq: 1, total: 0 }]));
     await commitSpace(s);
     const blocks = rawTree(s.dev, root).flat().map((b) => b.blkno).sort((a, b) => a - b);
     s.space.begin(writeListBlock(s.dev, 9000, 9001, 50), new Uint8Array(32));

@@ -71,7 +71,8 @@ export class MiniServer {
   async start(): Promise<void> {
     const piece = Math.ceil(this.extentBlocks / 7);
     for (let at = 0; at < this.extentBlocks; at += piece) {
-      await insert(this.s, this.trees[0], EXTENT_BLKNO + at, Math.min(piece, this.extentBlocks - at));
+      const len = Math.min(piece, this.extentBlocks - at);
+      await insert(this.s, this.trees[0], EXTENT_BLKNO + at, len);
     }
     await this.commit();
   }
@@ -184,7 +185,8 @@ export class MiniServer {
       }
       const total = blocks.reduce((n, b) => n + b.blknos.length, 0);
       if (total !== head.totalNr) put(-1, `${name} total ${head.totalNr} not ${total}`);
-      if ((blocks[0]?.blknos.length ?? 0) !== head.firstNr) put(-1, `${name} first ${head.firstNr}`);
+      const first = blocks[0]?.blknos.length ?? 0;
+      if (first !== head.firstNr) put(-1, `${name} first ${head.firstNr} not ${first}`);
     }
     for (const [i, tree] of this.trees.entries()) {
       putTree(btreeOf(s, tree), `tree ${i} block`);

@@ -23,8 +23,10 @@ export function vecKey(k: VecKey): Uint8Array {
   return keyBytes(k.zone, BigInt(k.first), k.type, BigInt(k.second), BigInt(k.third), k.fourth);
 }
 
-export interface TreeVec { height: number; level1?: LevelVec[]; level2?: LevelVec[]; leaves?: LevelVec[];
-  items?: number; items_crc32c?: string; parent_ranges?: ParentRange[] }
+export interface TreeVec {
+  height: number; level1?: LevelVec[]; level2?: LevelVec[]; leaves?: LevelVec[];
+  items?: number; items_crc32c?: string; parent_ranges?: ParentRange[];
+}
 
 export const key = (n: number | bigint): Uint8Array => keyBytes(16, 7, 4, n);
 export const second = (k: Uint8Array): string =>
@@ -76,7 +78,8 @@ export async function compareTree(tt: Test, s: Space, root: Rec, want: TreeVec):
   if (want.items_crc32c !== undefined) tt.equal(itemsCrc(leaves), want.items_crc32c, 'items crc');
 }
 
-export async function insertAll(s: Space, root: Rec, ns: Iterable<number>, len: number): Promise<void> {
+export async function insertAll(s: Space, root: Rec, ns: Iterable<number>, len: number):
+Promise<void> {
   for (const n of ns) await s.space.insert(root.ptr, key(n), val(n, len));
 }
 
