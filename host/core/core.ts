@@ -15,7 +15,7 @@
  * until the last of them has finished. Source: architecture.md 2.
  */
 import { instantiateSync } from '@assemblyscript/loader';
-import { ScoutfsError, assert, errnoName } from '../observe/errors.js';
+import { ERRNO, ScoutfsError, asScoutfsError, assert, errnoName } from '../observe/errors.js';
 import { coreModule } from '../env/core_module.js';
 import type { Device } from '../env/device.js';
 import { registerAligned } from '../env/device.js';
@@ -60,9 +60,11 @@ export class Core {
   readonly view: DataView;
   readonly f64: Float64Array;
   readonly u32: Uint32Array;
-  private readonly reads = new Map<Ptr, Promise<number>>();
+  private readonly reads = new Map<Ptr, Promise<ScoutfsError | null>>();
   private device: Device | null = null;
   private broken: ScoutfsError | null = null;
+  /** What the last call that failed with EIO found; id 0 when it was no damage of a block. */
+  private corruption = { id: 0, blkno: 0 };
   /** How often the border was crossed through `run`, and how often it had to wait. */
   readonly stats = { calls: 0, waits: 0, blocksRead: 0, blocksWritten: 0 };
 
@@ -129,7 +131,7 @@ export class Core {
   run(fn: () => number): number | Promise<number> {
     this.stats.calls += 1;
     const r = fn();
-    return r === NEED_BLOCK ? this.runMissing(fn) : r;
+    return r === NEED_BLOCK ? this.runMissing(fn) : this.noted(r);
   }
 
   /**
@@ -139,7 +141,16 @@ export class Core {
   runSteps(fn: () => number, progress: () => number): number | Promise<number> {
     this.stats.calls += 1;
     const r = fn();
-    return r === NEED_BLOCK ? this.runMissing(fn, progress) : r;
+    return r === NEED_BLOCK ? this.runMissing(fn, progress) : this.noted(r);
+  }
+
+  /** Keeps what the core says about a damage: its next call, perhaps of others, forgets it. */
+  private noted(r: number): number {
+    if (r === -ERRNO.EIO) {
+      const { corruptId, corruptBlkno } = this.x;
+      this.corruption = { id: corruptId.value, blkno: Number(corruptBlkno.value) };
+    }
+    return r;
   }
 
   /** As run, but negative results are thrown. `what` names the work in errors. */
@@ -152,11 +163,12 @@ export class Core {
   /** A negative result as an error; EIO carries the corruption that the core found. */
   error(what: string, r: number): ScoutfsError {
     const errno = errnoName(r);
-    if (errno === 'EIO' && this.x.corruptId.value !== 0) {
-      const { id, text } = coreCorruption(this.x.corruptId.value);
-      const blkno = Number(this.x.corruptBlkno.value);
+    const found = this.corruption;
+    if (errno === 'EIO' && found.id !== 0) {
+      const { id, text } = coreCorruption(found.id);
       return new ScoutfsError(id, 'EIO', {
-        message: `${what}: ${id}: ${text} (metadata block ${blkno})`, data: { blkno },
+        message: `${what}: ${id}: ${text} (metadata block ${found.blkno})`,
+        data: { blkno: found.blkno },
       });
     }
     return new ScoutfsError(errno, errno, { message: `${what}: ${errno}` });
@@ -171,7 +183,7 @@ export class Core {
         await this.bringIn(pinned);
         this.stats.calls += 1;
         const r = fn();
-        if (r !== NEED_BLOCK) return r;
+        if (r !== NEED_BLOCK) return this.noted(r);
         const now = progress?.();
         if (now !== last) {
           for (const e of pinned.splice(0)) this.x.blockUnpin(e);
@@ -187,7 +199,7 @@ export class Core {
   private async bringIn(pinned: Ptr[]): Promise<void> {
     const nr = this.x.blockNeedNr();
     assert(nr > 0, 'a core call asked for no block');
-    const waits: Promise<number>[] = [];
+    const waits: Promise<ScoutfsError | null>[] = [];
     for (let i = 0; i < nr; i++) {
       const w = NEED_WINDOW + i * LIST_ENTRY_BYTES;
       const need: Need = {
@@ -198,15 +210,10 @@ export class Core {
       pinned.push(need.entry);
       waits.push(this.readNeed(need));
     }
-    const errors = await Promise.all(waits);
-    if (errors.some((e) => e !== 0)) {
-      throw new ScoutfsError('BLOCK_READ', 'EIO', {
-        message: 'a metadata block could not be read',
-      });
-    }
+    for (const error of await Promise.all(waits)) if (error !== null) throw error;
   }
 
-  private readNeed(need: Need): Promise<number> {
+  private readNeed(need: Need): Promise<ScoutfsError | null> {
     const running = this.reads.get(need.entry);
     if (running !== undefined) return running;
     const p = this.readBlock(need).finally(() => { this.reads.delete(need.entry); });
@@ -214,17 +221,17 @@ export class Core {
     return p;
   }
 
-  private async readBlock(need: Need): Promise<number> {
+  private async readBlock(need: Need): Promise<ScoutfsError | null> {
     assert(this.device !== null, 'core has a volume');
     this.stats.blocksRead += 1;
-    let err = 0;
+    let error: ScoutfsError | null = null;
     try {
       await this.device.read(need.blkno * LARGE_BLOCK_BYTES, this.at(need.slot, LARGE_BLOCK_BYTES));
-    } catch {
-      err = 1;
+    } catch (e) {
+      error = readError(need.blkno, asScoutfsError(e));
     }
-    this.x.blockReadDone(need.entry, err);
-    return err;
+    this.x.blockReadDone(need.entry, error === null ? 0 : 1);
+    return error;
   }
 
   /**
@@ -248,6 +255,13 @@ export class Core {
       this.stats.blocksWritten += n;
     }
   }
+}
+
+/** Readers see EIO whatever the device says, but ENOLINK when the mount is being forced down. */
+function readError(blkno: number, cause: ScoutfsError): ScoutfsError {
+  return new ScoutfsError('BLOCK_READ', cause.errno === 'ENOLINK' ? 'ENOLINK' : 'EIO', {
+    message: `metadata block ${blkno} cannot be read: ${cause.message}`, cause, data: { blkno },
+  });
 }
 
 /** Runs `fn` for all items, `depth` at a time; waits for all begun, then throws the first error. */

@@ -8,10 +8,11 @@ import { crc32c } from '../../host/core/crc32c.js';
 import { AllocListHead, BlockRef } from '../../host/core/format.js';
 import { Rec, TreeSpace } from '../../host/core/trees.js';
 import { listBlocks } from '../lib/extents.js';
+import { errnoError } from '../../host/observe/errors.js';
 import { GateDevice } from '../lib/gatedev.js';
 import { bytesHex } from '../lib/hex.js';
 import {
-  BLOCK_BYTES, commitSpace, makeSpace, rawTree, spaceOn, writeList, writeListBlock,
+  BLOCK_BYTES, commitSpace, keyBytes, makeSpace, rawTree, spaceOn, writeList, writeListBlock,
 } from '../lib/treespace.js';
 import type { Space } from '../lib/treespace.js';
 import { insertAll, key, range, val } from '../lib/treevec.js';
@@ -76,6 +77,34 @@ void t.test('a read error is EIO for all who wait, and is not remembered', async
   s.dev.failReads.clear();
   tt.ok(await s.space.lookup(root.ptr, key(1)));
   tt.equal(s.dev.readBlknos.length, 2);
+});
+
+void t.test('a device that is being forced down answers ENOLINK to everybody', async (tt) => {
+  const s = gated();
+  const root = await leafTree(s);
+  s.dev.onRead = () => { throw errnoError('ENOLINK'); };
+  const results = await Promise.allSettled([1, 2].map((n) => s.space.lookup(root.ptr, key(n))));
+  for (const r of results) {
+    tt.equal(r.status, 'rejected');
+    if (r.status === 'rejected') tt.match(r.reason, { errno: 'ENOLINK' });
+  }
+});
+
+void t.test('an EIO names the block that caused it, and no other', async (tt) => {
+  const s = makeSpace();
+  const root = await leafTree(s);
+  rewrite(s, refOf(root).blkno, refOf(root).seq, (v) => {
+    v.setUint16(36, 1, true);
+    v.setUint32(0, crc32c(0xffffffff, new Uint8Array(v.buffer).subarray(4)), true);
+  });
+  const bad = s.space.lookup(root.ptr, key(1));
+  const other = new Rec(s.core, 24);
+  await s.space.insert(other.ptr, key(1), val(1, 1));
+  await tt.rejects(bad, { code: 'BTREE_STRUCT', data: { blkno: refOf(root).blkno } });
+  const totl = keyBytes(12, 1, 0, 1);
+  await s.space.apply(other.ptr, totl, 1, 0, val(1, 16));
+  await tt.rejects(s.space.apply(other.ptr, totl, 2, 0, val(1, 8)), { code: 'EIO' },
+    'a bad delta is no damage of a block');
 });
 
 void t.test('an old cached copy is dropped and read again once', async (tt) => {
