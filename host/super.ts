@@ -50,6 +50,17 @@ export interface Volume {
   dataDevice: Device;
   metaSuper: SuperBlock;
   rid: bigint;
+  /** Calls of the core's exports are counted: for tests. */
+  countCrossings: boolean;
+}
+
+/** Since the mount began. `requests`: by the kernel's name of the opcode. */
+export interface MountCounters {
+  requests: Record<string, number>;
+  parked: number;
+  moved: number;
+  errors: number;
+  core: { calls: number; waits: number; blocksRead: number; crossings: number };
 }
 
 export class Mount {
@@ -60,6 +71,8 @@ export class Mount {
   private readonly undo: (() => Promise<void> | void)[] = [];
   private fuse: FuseMount | null = null;
   private client: MountClient | null = null;
+  private session: FuseSession | null = null;
+  private runDir: string | null = null;
   private ending = false;
   private forced = false;
 
@@ -73,11 +86,13 @@ export class Mount {
   /**
    * Mounts the volume of `dataDevice` at `dir`.
    * @param options comma separated, with metadev_path
+   * @param countCrossings for `counters`
    * @throws one error that names the thing and the cause; nothing is left behind
    */
-  static async start(env: Env, log: Log, options: string, dataDevice: string, dir: string):
-  Promise<Mount> {
-    const vol = await openVolume(env, parseOptions(options), dataDevice);
+  static async start(env: Env, log: Log, options: string, dataDevice: string, dir: string,
+    countCrossings = false): Promise<Mount> {
+    const opened = await openVolume(env, parseOptions(options), dataDevice);
+    const vol: Volume = { ...opened, countCrossings };
     const ident = mountIdent(vol.metaSuper.hdr.fsid, vol.rid);
     const mount = new Mount(env, log.withPrefix(ident), vol);
     mount.undo.push(() => vol.metaDevice.close(), () => vol.dataDevice.close());
@@ -109,6 +124,16 @@ export class Mount {
     if (this.fuse !== null) void abortFuse(this.fuse.connection);
   }
 
+  /** What requests have cost so far, and the run directory it may be written to. */
+  counters(): { runDir: string; counters: MountCounters } | null {
+    const { session, client, runDir } = this;
+    if (session === null || client === null || runDir === null) return null;
+    const { parked, moved, errors } = session.counters;
+    return { runDir, counters: {
+      requests: session.counters.byName(), parked, moved, errors, core: { ...client.core.stats },
+    } };
+  }
+
   private async bringUp(dir: string): Promise<void> {
     const { env, vol, log } = this;
     const timeoutSec = await forcedRequestTimeoutSec();
@@ -134,6 +159,7 @@ export class Mount {
       quorumSlotNr: vol.options.quorumSlotNr, formatVersion: vol.metaSuper.fmtVers,
       dataMajMin: vol.dataDevice.majMin,
     });
+    this.runDir = runDir;
     this.undo.push(() => { removeRunDir(runDir); });
     this.serve(fuse, client);
     client.startBackground();
@@ -156,6 +182,7 @@ export class Mount {
         },
       },
       { acl: this.vol.options.acl, nameCaching: this.vol.options.kernelCache === 1 });
+    this.session = session;
     client.attach(session);
     session.start();
   }
@@ -193,7 +220,8 @@ export class Mount {
 }
 
 /** Opens both devices and checks that they are one volume that this mount may use. */
-async function openVolume(env: Env, options: MountOptions, dataPath: string): Promise<Volume> {
+async function openVolume(env: Env, options: MountOptions, dataPath: string):
+Promise<Omit<Volume, 'countCrossings'>> {
   if (options.metadevPath === null) {
     throw new ScoutfsError('MOUNT_OPTION', 'EINVAL', {
       message: 'the option metadev_path=PATH is missing: it names the metadata device',

@@ -3,9 +3,13 @@
  *
  * It assembles the mount, reports on descriptor 3, and then lives until the kernel
  * says that the mount is gone. SIGTERM and SIGINT unmount; SIGUSR1 makes the next
- * ending a forced one (no commit, no farewell).
+ * ending a forced one (no commit, no farewell). SIGUSR2 writes what requests have cost
+ * to `debug_counters` in the run directory; with SCOUTFS_COUNT=1 in the environment the
+ * calls of the core's exports and the promises made are counted too (both cost time).
  */
+import { createHook } from 'node:async_hooks';
 import * as fs from 'node:fs';
+import { join } from 'node:path';
 import { realEnv } from '../env/env.js';
 import type { LogLevel } from '../observe/log.js';
 import { openLog } from '../observe/log.js';
@@ -23,6 +27,19 @@ function report(message: Record<string, unknown>): void {
   }
 }
 
+let promises = 0;
+let dumps = 0;
+
+/** Writes the counters; makes no promise itself. */
+function dump(mount: Mount | null): void {
+  const c = mount?.counters() ?? null;
+  if (c === null) return;
+  dumps += 1;
+  const file = join(c.runDir, 'debug_counters');
+  fs.writeFileSync(`${file}.new`, `${JSON.stringify({ nr: dumps, promises, ...c.counters })}\n`);
+  fs.renameSync(`${file}.new`, file);
+}
+
 async function main(): Promise<number> {
   const cfg = JSON.parse(process.argv[2] ?? '{}') as DaemonConfig;
   const log = openLog({ level: cfg.logLevel as LogLevel });
@@ -34,11 +51,17 @@ async function main(): Promise<number> {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   process.on('SIGUSR1', () => { mount?.force(); });
+  process.on('SIGUSR2', () => { dump(mount); });
+  const counting = process.env['SCOUTFS_COUNT'] === '1';
+  if (counting) {
+    createHook({ init: (_id, type) => { if (type === 'PROMISE') promises += 1; } }).enable();
+  }
   process.on('unhandledRejection', (e) => {
     log.error(`unhandled: ${e instanceof Error ? e.stack ?? e.message : String(e)}`);
   });
   try {
-    mount = await Mount.start(realEnv, log, cfg.options, cfg.dataDevice, cfg.dir);
+    mount = await Mount.start(realEnv, log, cfg.options, cfg.dataDevice, cfg.dir,
+      counting);
   } catch (e) {
     const err = asScoutfsError(e);
     log.error(`mount failed: ${err.stack ?? err.message}`);

@@ -44,6 +44,8 @@ export interface CoreOptions {
   slotShare?: number;
   /** Bytes of a merge window; 0 (default) for instances that do not merge. */
   mergeWindowBytes?: number;
+  /** Count every call of an export in `stats.crossings`; costs a function call each. */
+  countCrossings?: boolean;
   /** A core invariant is broken: nothing of this instance may reach a device any more. */
   onBroken?: (error: ScoutfsError) => void;
 }
@@ -66,7 +68,7 @@ export class Core {
   /** What the last call that failed with EIO found; id 0 when it was no damage of a block. */
   private corruption = { id: 0, blkno: 0 };
   /** How often the border was crossed through `run`, and how often it had to wait. */
-  readonly stats = { calls: 0, waits: 0, blocksRead: 0, blocksWritten: 0 };
+  readonly stats = { calls: 0, waits: 0, blocksRead: 0, blocksWritten: 0, crossings: 0 };
 
   constructor(random: Random, opts: CoreOptions = {}) {
     const memoryBytes = opts.memoryBytes ?? 256 * 1024 * 1024;
@@ -78,10 +80,11 @@ export class Core {
       opts.onBroken?.(error);
       throw error;
     };
-    this.x = instantiateSync(coreModule(), {
+    const exports = instantiateSync(coreModule(), {
       env: { memory, abort: () => fail(brokenInvariant(0)) },
       host: { invariantBroken: (id: number) => fail(brokenInvariant(id)) },
     }).exports as unknown as CoreExports;
+    this.x = opts.countCrossings === true ? counting(exports, this.stats) : exports;
     this.bytes = new Uint8Array(memory.buffer);
     this.view = new DataView(memory.buffer);
     this.f64 = new Float64Array(memory.buffer);
@@ -273,4 +276,15 @@ Promise<void> {
   };
   const done = await Promise.allSettled(Array.from({ length: depth }, worker));
   for (const d of done) if (d.status === 'rejected') throw d.reason;
+}
+
+/** The same exports; each call of one adds to `stats.crossings`. */
+function counting(exports: CoreExports, stats: { crossings: number }): CoreExports {
+  const wrap = (value: unknown): unknown => typeof value !== 'function' ? value
+    : (...args: unknown[]): unknown => {
+      stats.crossings += 1;
+      return Reflect.apply(value, undefined, args);
+    };
+  return Object.fromEntries(Object.entries(exports).map(([name, v]) => [name, wrap(v)])) as
+    unknown as CoreExports;
 }

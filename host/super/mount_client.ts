@@ -79,7 +79,9 @@ export class MountClient {
     broken: (error: ScoutfsError) => void) {
     const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
     const memoryBytes = options.coreMemoryMb * MIB;
-    this.core = new Core(env.random, { memoryBytes, slotShare: SLOT_SHARE, onBroken: broken });
+    this.core = new Core(env.random, {
+      memoryBytes, slotShare: SLOT_SHARE, onBroken: broken, countCrossings: vol.countCrossings,
+    });
     this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
     this.client = new Client({

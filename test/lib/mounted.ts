@@ -11,10 +11,12 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, 
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { CheckReport } from '../../host/disk/check.js';
+import type { MountCounters } from '../../host/super.js';
 import { repoDir, tempDir } from './shared.js';
 
 const GIB = 1024 ** 3;
 const COMMAND_TIMEOUT_MS = 240_000;
+const COUNTERS_WAIT_MS = 10_000;
 
 /** For tap's `skip`: false when this process can mount, else the reason. */
 export function skipWithoutFuse(): false | string {
@@ -31,6 +33,12 @@ export interface Result {
   status: number;
   out: string;
   err: string;
+}
+
+/** The file `debug_counters` of the run directory. */
+export interface DaemonCounters extends MountCounters {
+  nr: number;
+  promises: number;
 }
 
 /** A TCP port that was free a moment ago. */
@@ -124,6 +132,26 @@ export class Rig {
     return 0;
   }
 
+  /** What requests have cost so far (host/cli/daemon_main.ts, SIGUSR2). */
+  counters(): DaemonCounters {
+    const before = this.dumped()?.nr ?? 0;
+    process.kill(this.daemonPid, 'SIGUSR2');
+    for (let waitedMs = 0; waitedMs < COUNTERS_WAIT_MS; waitedMs += 2) {
+      const now = this.dumped();
+      if (now !== null && now.nr > before) return now;
+      sleepMs(2);
+    }
+    throw new Error('the daemon wrote no counters');
+  }
+
+  private dumped(): DaemonCounters | null {
+    for (const ident of readdirSafe(this.run)) {
+      const file = join(this.run, ident, 'debug_counters');
+      if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as DaemonCounters;
+    }
+    return null;
+  }
+
   /** Kills the daemon as a power cut of its host would. */
   kill(): void {
     const pid = this.daemonPid;
@@ -177,7 +205,7 @@ function readdirSafe(dir: string): string[] {
   }
 }
 
-function sleepMs(ms: number): void {
+export function sleepMs(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 

@@ -8,6 +8,7 @@ const libc = koffi.load('libc.so.6');
 const llistxattr = libc.func('long llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)');
 const lgetxattr = libc.func(
   'long lgetxattr(const uint8_t *path, const char *name, _Out_ uint8_t *value, size_t size)');
+const truncateFn = libc.func('int truncate(const char *path, long size)');
 const ioctlFn = libc.func('int ioctl(int fd, unsigned long cmd, _Inout_ uint8_t *arg)');
 
 const LIST_MAX_BYTES = 1 << 16;
@@ -33,6 +34,13 @@ export function getXattr(path: Uint8Array, name: string): Buffer | number {
   const buf = valueBuffer;
   const n = Number(lgetxattr(terminated(path), name, buf, buf.length));
   return n < 0 ? koffi.errno() : Buffer.from(buf.subarray(0, n));
+}
+
+/** truncate(2) by name, which Node replaces by open, ftruncate and close. */
+export function truncate(path: string, lenBytes: number): void {
+  if (Number(truncateFn(path, lenBytes)) !== 0) {
+    throw new Error(`truncate ${path}: errno ${koffi.errno()}`);
+  }
 }
 
 /** ioctl with a buffer in and out. @returns the result, or the negative errno */
