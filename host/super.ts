@@ -150,6 +150,7 @@ export class Mount {
     await client.start();
     const fuse = await mountFuse({
       source: vol.dataDevice.path, dir, subtype: 'scoutfs', readOnly: vol.options.readOnly,
+      extra: vol.options.kernelOptions,
     });
     this.fuse = fuse;
     this.undo.push(() => this.unmountLeft());

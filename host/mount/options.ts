@@ -28,7 +28,8 @@ export interface MountOptions {
   /** Whether the kernel may keep names and attributes while the lock is held. */
   kernelCache: number;
   readOnly: boolean;
-  noatime: boolean;
+  /** Generic options that the kernel enforces: passed on as they are. */
+  kernelOptions: string[];
 }
 
 interface NumberSpec {
@@ -84,20 +85,23 @@ export const FLAG_OPTIONS: readonly FlagSpec[] = [
   { name: 'noacl', help: 'do not use POSIX ACLs', apply(o) { o.acl = false; } },
   { name: 'ro', help: 'refuse changes through this mount', apply(o) { o.readOnly = true; } },
   { name: 'rw', help: 'allow changes (default)', apply(o) { o.readOnly = false; } },
-  { name: 'noatime', help: 'accepted; access times are never written on reads',
-    apply(o) { o.noatime = true; } },
 ];
 
-/** Options of mount(8) and fstab that say nothing to the file system itself. */
+/** Options of mount(8) and fstab that say nothing to a file system. */
 const IGNORED = new Set([
   'defaults', 'auto', 'noauto', 'user', 'nouser', 'users', 'group', 'owner', 'nofail', '_netdev',
-  'relatime', 'norelatime', 'strictatime', 'nostrictatime', 'atime', 'diratime', 'nodiratime',
-  'lazytime', 'nolazytime', 'dev', 'nodev', 'suid', 'nosuid', 'exec', 'noexec', 'async', 'silent',
+]);
+
+/** Options of every mount. Access times are never written on reads, whatever they say. */
+const KERNEL_OPTIONS = new Set([
+  'atime', 'noatime', 'diratime', 'nodiratime', 'relatime', 'norelatime', 'strictatime',
+  'nostrictatime', 'lazytime', 'nolazytime', 'dev', 'nodev', 'suid', 'nosuid', 'exec', 'noexec',
+  'async', 'sync', 'silent', 'loud',
 ]);
 
 export function defaultOptions(): MountOptions {
   const o: Record<string, unknown> = {
-    metadevPath: null, acl: true, readOnly: false, noatime: false,
+    metadevPath: null, acl: true, readOnly: false, kernelOptions: [],
   };
   for (const s of NUMBER_OPTIONS) o[s.key] = s.def;
   return o as unknown as MountOptions;
@@ -146,6 +150,10 @@ function parseElement(o: MountOptions, seen: Set<string>, element: string): void
   if (name === 'metadev_path') {
     if (value === null || value === '') throw malformed(element, 'needs a path');
     o.metadevPath = value;
+    return;
+  }
+  if (value === null && KERNEL_OPTIONS.has(name)) {
+    o.kernelOptions.push(name);
     return;
   }
   const flag = FLAG_OPTIONS.find((f) => f.name === name);

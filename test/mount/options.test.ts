@@ -31,7 +31,8 @@ void t.test('lists', (tt) => {
   tt.match(o, { metadevPath: '/dev/a', quorumSlotNr: 2, acl: false, inoAllocPerLock: 8 });
   tt.equal(parseOptions('noacl,acl').acl, true, 'the last one wins');
   tt.equal(parseOptions('lock_idle_count=40,lock_idle_count=50').lockIdleCount, 50);
-  tt.equal(parseOptions('ro,noatime,_netdev').readOnly, true);
+  tt.match(parseOptions('ro,noatime,_netdev,nosuid'),
+    { readOnly: true, kernelOptions: ['noatime', 'nosuid'] }, 'what the kernel enforces');
   for (const [list, why] of [
     ['bogus', /"bogus": no such option/], ['bogus=1', /"bogus=1"/], ['acl=1', /takes no value/],
     ['quorum_slot_nr', /needs a value/], ['quorum_slot_nr=', /not a number/],

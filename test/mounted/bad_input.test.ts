@@ -226,8 +226,10 @@ void t.test('mount.scoutfs', { skip }, async (tt) => {
   refused(tt, 'a failure', helper(rig.data, rig.mnt, '-o', `${options},colour=red`),
     /"colour=red": no such option/);
 
-  tt.match(helper('-o', `rw,noatime,${options}`, '-n', rig.data, rig.mnt, '-v'),
+  tt.match(helper('-o', `rw,noatime,nosuid,${options}`, '-n', rig.data, rig.mnt, '-v'),
     { ...fine, out: /data\.img mounted on / }, 'options first');
+  tt.match(fs.readFileSync('/proc/mounts', 'utf8').split('\n').find((l) => l.includes(rig.mnt)),
+    /rw,nosuid,noatime/, 'the kernel enforces what it was asked to');
   sh('echo text > file', rig.mnt);
   rig.umount();
   tt.match(helper(rig.data, rig.mnt, '-o', options, '-s', '-o', 'ro'), fine, 'options last, ro');
