@@ -14,7 +14,7 @@ import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { ErrnoName } from '../observe/errors.js';
 import { ERRNO } from '../observe/errors.js';
 import type { MountInfo } from '../env/rundir.js';
-import { listMounts } from '../env/rundir.js';
+import { daemonRuns, listMounts } from '../env/rundir.js';
 
 export interface DaemonConfig {
   dataDevice: string;
@@ -31,6 +31,8 @@ export const REPORT_FD = 3;
 /** Threads for device I/O and kernel notifications: I/O depth plus concurrent invalidations. */
 const THREADPOOL_SIZE = 24;
 const EXIT_POLL_MS = 20;
+/** A daemon that has reported its failure only has to end its process. */
+const FAILED_EXIT_WAIT_MS = 5000;
 
 interface Report {
   ready?: boolean;
@@ -40,7 +42,7 @@ interface Report {
 }
 
 /** @returns the mount's ident once it serves. @throws what the daemon failed with */
-export async function startDaemon(cfg: DaemonConfig): Promise<string> {
+export async function startDaemon(clock: Clock, cfg: DaemonConfig): Promise<string> {
   const main = fileURLToPath(new URL('./daemon_main.js', import.meta.url));
   const log = cfg.logPath === null ? 'inherit' : fs.openSync(cfg.logPath, 'a');
   const child = spawn(process.execPath, [main, JSON.stringify(cfg)], {
@@ -56,6 +58,8 @@ export async function startDaemon(cfg: DaemonConfig): Promise<string> {
   try {
     const report = await readReport(child);
     if (report.ready === true) return report.ident ?? '';
+    // What failed has left nothing behind when the command returns, its process included.
+    await exitOf(clock, child);
     const errno = report.errno !== undefined && report.errno in ERRNO
       ? report.errno as ErrnoName : 'EIO';
     throw new ScoutfsError(errno, errno, { message: report.error ?? 'the daemon failed' });
@@ -64,6 +68,18 @@ export async function startDaemon(cfg: DaemonConfig): Promise<string> {
     process.off('SIGTERM', stop);
     child.unref();
   }
+}
+
+/** Waits until a daemon that has failed is gone, but not for ever. */
+function exitOf(clock: Clock, child: ReturnType<typeof spawn>): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = clock.after(FAILED_EXIT_WAIT_MS, resolve);
+    child.once('exit', () => {
+      timer.cancel();
+      resolve();
+    });
+  });
 }
 
 function readReport(child: ReturnType<typeof spawn>): Promise<Report> {
@@ -101,8 +117,7 @@ export function mountAt(dir: string): MountInfo | undefined {
 /** Waits until the daemon of a mount has ended. @throws ETIMEDOUT after `timeoutMs` */
 export async function waitForExit(clock: Clock, m: MountInfo, timeoutMs: number): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += EXIT_POLL_MS) {
-    const now = listMounts().find((x) => x.ident === m.ident);
-    if (now?.alive !== true) return;
+    if (!daemonRuns(m)) return;
     if (waitedMs >= timeoutMs) {
       throw new ScoutfsError('ETIMEDOUT', 'ETIMEDOUT', {
         message: `${m.mountPoint}: the daemon (process ${m.pid}) has not ended after ${

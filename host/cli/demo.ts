@@ -49,7 +49,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
   const port = parseInRange(args.value('port') ?? String(DEFAULT_PORT), 'port', 1, PORT_MAX);
   await makeVolume(io, folder, port);
   if (mountAt(dir) === undefined) {
-    await mountVolume({
+    await mountVolume(io.env.clock, {
       dataDevice: join(folder, 'data.img'), dir,
       options: `metadev_path=${join(folder, 'meta.img')},quorum_slot_nr=0`,
       foreground: false, logPath: join(folder, 'scoutfs.log'), logLevel: 'info',

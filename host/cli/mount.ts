@@ -11,6 +11,7 @@ import { realpathSync } from 'node:fs';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { runRoot } from '../env/rundir.js';
+import type { Clock } from '../env/clock.js';
 import { FUSE_DEVICE_PATH } from '../env/fuse-mount.js';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
 import { strerror } from '../observe/strerror.js';
@@ -78,7 +79,7 @@ function mountPoint(dir: string): string {
 }
 
 /** Starts the daemon and waits until it serves. @returns the mount's ident */
-export async function mountVolume(r: MountRequest): Promise<string> {
+export async function mountVolume(clock: Clock, r: MountRequest): Promise<string> {
   // wrong options are told apart from a failing mount before anything is started
   if (parseOptions(r.options).metadevPath === null) {
     throw errnoError('EINVAL',
@@ -93,7 +94,7 @@ export async function mountVolume(r: MountRequest): Promise<string> {
     fs.mkdirSync(runRoot(), { recursive: true });
     logPath = join(runRoot(), 'scoutfs.log');
   }
-  return startDaemon({ dataDevice, dir, options, logPath, logLevel: r.logLevel });
+  return startDaemon(clock, { dataDevice, dir, options, logPath, logLevel: r.logLevel });
 }
 
 async function run(args: Args, io: CommandIo): Promise<number> {
@@ -105,7 +106,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     parseOptions(args.values('options').join(','));
     return 0;
   }
-  const ident = await mountVolume({
+  const ident = await mountVolume(io.env.clock, {
     dataDevice: args.positional(0), dir: args.positional(1),
     options: args.values('options').join(','),
     foreground: false,

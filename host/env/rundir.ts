@@ -30,6 +30,8 @@ export interface MountInfo {
   fsid: bigint;
   rid: bigint;
   pid: number;
+  /** Start time of the process: a later one with the same pid is another. */
+  startTime: string;
   /** The process that served the mount still runs. */
   alive: boolean;
   mountPoint: string;
@@ -106,7 +108,7 @@ function readMount(ident: string): MountInfo | null {
     const pid = Number(pidText);
     const slot = Number(file('quorum_slot_nr'));
     return {
-      ident, dir, pid,
+      ident, dir, pid, startTime: start ?? '',
       fsid: BigInt(`0x${file('fsid')}`), rid: BigInt(`0x${file('rid')}`),
       alive: start !== undefined && startTime(pid) === start,
       mountPoint: file('mount_point'), dataDevice: file('data_device'),
@@ -138,11 +140,16 @@ export function isKernelMount(rid: bigint): boolean {
   }
 }
 
+/** Whether the process that serves or served a mount still runs; its directory goes first. */
+export function daemonRuns(m: MountInfo): boolean {
+  return startTime(m.pid) === m.startTime;
+}
+
 /** Kills the daemon of a mount and waits until it is gone. @returns whether it is gone */
 export async function killMount(m: MountInfo): Promise<boolean> {
   if (m.alive) process.kill(m.pid, 'SIGKILL');
   for (let waitedMs = 0; waitedMs < KILL_WAIT_MS; waitedMs += KILL_POLL_MS) {
-    if (readMount(m.ident)?.alive !== true) return true;
+    if (!daemonRuns(m)) return true;
     await new Promise((resolve) => { setTimeout(resolve, KILL_POLL_MS); });
   }
   return false;

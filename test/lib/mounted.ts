@@ -77,10 +77,18 @@ export class Rig {
     mkdirSync(this.mnt);
   }
 
+  /** Environment of its commands. */
+  get env(): NodeJS.ProcessEnv {
+    return { ...process.env, SCOUTFS_RUN_DIR: this.run };
+  }
+
   /** Runs the command. */
   scoutfs(...args: string[]): Result {
-    const r = spawnSync(process.execPath, [join(repoDir, 'dist', 'host', 'cli', 'scoutfs.js'), ...args], {
-      encoding: 'utf8', env: { ...process.env, SCOUTFS_RUN_DIR: this.run },
+    // Without env, the test runner would load itself into the command and its daemon.
+    const words = ['NODE_OPTIONS=', process.execPath,
+      join(repoDir, 'dist', 'host', 'cli', 'scoutfs.js'), ...args];
+    const r = spawnSync('env', words, {
+      encoding: 'utf8', env: this.env,
       timeout: COMMAND_TIMEOUT_MS, maxBuffer: 1 << 28,
     });
     return { status: r.status ?? -1, out: r.stdout, err: r.stderr };

@@ -182,13 +182,13 @@ void t.test('the machine', { skip }, async (tt) => {
   const words = [BIN('scoutfs'), ...rig.mountArgs()];
   const run = (command: string, args: string[]): Result => {
     const r = spawnSync(command, args,
-      { encoding: 'utf8', env: { ...process.env, SCOUTFS_RUN_DIR: rig.run } });
+      { encoding: 'utf8', env: rig.env });
     return { status: r.status ?? -1, out: r.stdout, err: r.stderr };
   };
   const spawnable = (command: string, ...args: string[]): boolean =>
     spawnSync(command, args).status === 0;
   if (spawnable('setpriv', '--reuid', '65534', 'test', '-r', BIN('scoutfs'))) {
-    refused(tt, 'not root', run('setpriv', ['--reuid', '65534', process.execPath, ...words]),
+    refused(tt, 'not root', run('setpriv', ['--reuid', '65534', 'env', 'NODE_OPTIONS=', process.execPath, ...words]),
       /mounting needs root/);
   } else {
     tt.comment('no setpriv, or the program is not readable for others: "not root" is not tried');
@@ -214,7 +214,7 @@ void t.test('mount.scoutfs', { skip }, async (tt) => {
   const rig = await makeRig(tt, 'helper');
   const helper = (...args: string[]): Result => {
     const r = spawnSync(process.execPath, [BIN('mount.scoutfs'), ...args],
-      { encoding: 'utf8', env: { ...process.env, SCOUTFS_RUN_DIR: rig.run } });
+      { encoding: 'utf8', env: rig.env });
     return { status: r.status ?? -1, out: r.stdout, err: r.stderr };
   };
   const options = `metadev_path=${rig.meta},quorum_slot_nr=0`;
