@@ -81,6 +81,9 @@ export const CORRUPT_HEIGHT: i32 = 6;
 export const CORRUPT_BLKNO_IN_USE: i32 = 7;
 export const CORRUPT_LIST_HEAD: i32 = 8;
 export const CORRUPT_EXTENT: i32 = 9;
+/** With ESTALE: no damage yet, unless newer references lead to the same block again. */
+export const CORRUPT_STALE_HEADER: i32 = 10;
+export const CORRUPT_STALE_CHECKSUM: i32 = 11;
 
 /** Notes a corruption and makes the call fail with EIO. */
 export function corrupt(id: i32, blkno: u64): i32 {
@@ -363,9 +366,9 @@ function readEntry(ref: usize, magic: u32): usize {
     return 0;
   }
   const b = <usize>load<u32>(e, E_SLOT);
-  if (!headerMatches(b, magic, blkno, seq)) return staleEntry(e, blkno);
+  if (!headerMatches(b, magic, blkno, seq)) return staleEntry(e, blkno, CORRUPT_STALE_HEADER);
   if ((flags & F_VERIFIED) == 0) {
-    if (!checksumOk(b)) return staleEntry(e, blkno);
+    if (!checksumOk(b)) return staleEntry(e, blkno, CORRUPT_STALE_CHECKSUM);
     if (structureOk(b, magic, blkno) != 0) {
       drop(e);
       return 0;
@@ -377,10 +380,12 @@ function readEntry(ref: usize, magic: u32): usize {
 }
 
 /** A mismatch: an old clean copy is dropped and read again once; dirty or fresh ones are stale. */
-function staleEntry(e: usize, blkno: u64): usize {
+function staleEntry(e: usize, blkno: u64, why: i32): usize {
   const flags = load<u32>(e, E_FLAGS);
   if ((flags & (F_DIRTY | F_FRESH)) != 0) {
     store<u32>(e, flags & ~F_FRESH, E_FLAGS);
+    corruptId = why;
+    corruptBlkno = blkno;
     blockErr = -ESTALE;
     return 0;
   }

@@ -65,7 +65,7 @@ export class Core {
   private readonly reads = new Map<Ptr, Promise<ScoutfsError | null>>();
   private device: Device | null = null;
   private broken: ScoutfsError | null = null;
-  /** What the last call that failed with EIO found; id 0 when it was no damage of a block. */
+  /** What the last call that failed with EIO or ESTALE found; id 0: no damage of a block. */
   private corruption = { id: 0, blkno: 0 };
   /** How often the border was crossed through `run`, and how often it had to wait. */
   readonly stats = { calls: 0, waits: 0, blocksRead: 0, blocksWritten: 0, crossings: 0 };
@@ -149,7 +149,7 @@ export class Core {
 
   /** Keeps what the core says about a damage: its next call, perhaps of others, forgets it. */
   private noted(r: number): number {
-    if (r === -ERRNO.EIO) {
+    if (r === -ERRNO.EIO || r === -ERRNO.ESTALE) {
       const { corruptId, corruptBlkno } = this.x;
       this.corruption = { id: corruptId.value, blkno: Number(corruptBlkno.value) };
     }
@@ -166,15 +166,17 @@ export class Core {
   /** A negative result as an error; EIO carries the corruption that the core found. */
   error(what: string, r: number): ScoutfsError {
     const errno = errnoName(r);
-    const found = this.corruption;
-    if (errno === 'EIO' && found.id !== 0) {
-      const { id, text } = coreCorruption(found.id);
-      return new ScoutfsError(id, 'EIO', {
-        message: `${what}: ${id}: ${text} (metadata block ${found.blkno})`,
-        data: { blkno: found.blkno },
-      });
-    }
+    if (errno === 'EIO' && this.corruption.id !== 0) return this.damage(what);
     return new ScoutfsError(errno, errno, { message: `${what}: ${errno}` });
+  }
+
+  /** The damage found last as an error: also for a block that stays stale. */
+  damage(what: string): ScoutfsError {
+    const { id: nr, blkno } = this.corruption;
+    const { id, text } = coreCorruption(nr);
+    return new ScoutfsError(id, 'EIO', {
+      message: `${what}: ${id}: ${text} (metadata block ${blkno})`, data: { blkno },
+    });
   }
 
   private async runMissing(fn: () => number, progress?: () => number): Promise<number> {

@@ -16,6 +16,8 @@ const CORE_CORRUPTIONS: readonly { id: string; text: string }[] = [
   { id: 'ALLOC_BLKNO_IN_USE', text: 'an allocator offers a block that is in use' },
   { id: 'ALLOC_LIST_HEAD', text: 'the head of an alloc list disagrees with its blocks' },
   { id: 'ALLOC_EXTENT', text: 'a free extent is impossible or lacks one of its two items' },
+  { id: 'BLOCK_HEADER', text: 'a block is not the one that is referred to' },
+  { id: 'BLOCK_CHECKSUM', text: 'the checksum of a block does not match' },
 ];
 
 /** The corruption with the core's number. */

@@ -15,7 +15,7 @@ import type { LockPtr } from '../core/items.js';
 import type { NetRoots } from '../core/format.js';
 import { BtreeRoot } from '../core/format.js';
 import { Rec } from '../core/trees.js';
-import { ERRNO, ScoutfsError } from '../observe/errors.js';
+import { ERRNO } from '../observe/errors.js';
 
 export interface ForestDeps {
   core: Core;
@@ -76,9 +76,7 @@ export class Forest {
       if (core.x.itemBarrier() !== at.barrier) continue;
       const name = rootsName(at.roots);
       if (name === staleRoots) {
-        throw new ScoutfsError('FOREST_STALE', 'EIO', {
-          message: `reading items: the trees of roots ${name} have blocks that do not verify`,
-        });
+        throw core.damage(`reading items of roots ${name}`);
       }
       staleRoots = name;
     }
