@@ -19,7 +19,7 @@ import {
 import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSortOnce } from './alloc_list';
 import {
   extAlloc, extLen, extModBlocks, extNextByBlkno, extNextByOrder, extNextByOrderFrom, extStart,
-  gotLen, gotStart, planApply, planBegin, planInsert, planRemove, extOrder, extInsert,
+  gotLen, gotStart, planApply, planBegin, planInsert, planTake, extOrder, extInsert,
 } from './ext';
 import {
   AR_ROOT, EINPROGRESS, EINVAL, ENOENT, ENOSPC, LB_NEXT, LH_BYTES, LH_FIRST, LH_FLAGS, LH_TOTAL,
@@ -181,7 +181,7 @@ export function moveExtents(al: usize, ws: usize, dst: usize, src: usize, total:
     if (budget != 0 && overBudget(al, budget, cost)) return -EINPROGRESS;
     if (allocLow(al, 50 + cost)) return movedLen != 0 ? 0 : -ENOSPC;
     planBegin();
-    e = planRemove(src, start, len);
+    e = planTake(src, start, len);
     if (e == 0) e = planInsert(dst, start, len);
     if (e == 0) e = planApply(al, ws);
     if (e != 0) return e;

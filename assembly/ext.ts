@@ -142,6 +142,12 @@ export function planRemove(root: usize, start: u64, len: u64): i32 {
   return 0;
 }
 
+/** planRemove of what was found by size: that it is not there by number is damage. */
+export function planTake(root: usize, start: u64, len: u64): i32 {
+  const e = planRemove(root, start, len);
+  return e == -ENOENT || e == -EINVAL ? corrupt(CORRUPT_EXTENT, start) : e;
+}
+
 // ---- applying ----
 
 const itemKey: usize = memory.data(32, 8);
@@ -251,7 +257,7 @@ export function extAlloc(al: usize, ws: usize, root: usize, count: u64): i32 {
   if (e != 0) return e;
   const start = extStart;
   const len = min(extLen, count);
-  e = planRemove(root, start, len);
+  e = planTake(root, start, len);
   if (e == 0) e = planApply(al, ws);
   if (e != 0) return e;
   gotStart = start;

@@ -9,13 +9,14 @@ import { DataExtents } from '../../host/mount/data_extents.js';
 import { bytesHex } from '../lib/hex.js';
 import {
   EINVAL, ENOENT, ENOSPC, allocRoot, btreeOf, empty, extents, fill, headOf, insert, listBlocks,
-  listHead, move, remove, take, totalLen,
+  listHead, move, remove, splice, take, totalLen,
 } from '../lib/extents.js';
 import type { ExtentsVec, Run } from '../lib/extents.js';
-import { merge } from '../lib/mergejob.js';
+import { KEY_ONES, merge } from '../lib/mergejob.js';
+import { rootOf, writeChain } from '../lib/rawtree.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 import {
-  BLOCK_BYTES, FSID, commitSpace, keyBytes, makeSpace, rawTree,
+  BLOCK_BYTES, FSID, commitSpace, keyBytes, makeSpace, rawTree, writeList,
 } from '../lib/treespace.js';
 import type { RawBlock, Space } from '../lib/treespace.js';
 import { compareTree, insertAll, key, range, val } from '../lib/treevec.js';
@@ -315,58 +316,11 @@ void t.test('free_blocks: exactly the blocks of the tree are freed', async (tt) 
   tt.strictSame(nrs.filter((n) => all.includes(n)).sort((a, b) => a - b), all);
 });
 
-/** A leaf as mkfs writes it: a left-leaning chain whose heights are wrong, seqs of 1. */
-function mkfsLeaf(s: Space, blkno: number, keys: Uint8Array[], valLens: number[]): Uint8Array {
-  const b = new Uint8Array(BLOCK_BYTES);
-  const v = new DataView(b.buffer);
-  v.setUint32(4, 0xe597f96d, true);
-  v.setBigUint64(8, FSID, true);
-  v.setBigUint64(16, 1n, true);
-  v.setBigUint64(24, BigInt(blkno), true);
-  const nr = keys.length;
-  let end = 62512;
-  let sum = 0;
-  keys.forEach((k, i) => {
-    const at = 48 + 56 * i;
-    const len = valLens[i] ?? 0;
-    v.setUint16(at, i + 1 < nr ? 16 + 56 * (i + 1) : 0, true);
-    v.setUint16(at + 2, i > 0 ? 16 + 56 * (i - 1) : 0, true);
-    v.setUint8(at + 6, i + 1 < nr ? 1 : 0);
-    b.set(k, at + 8);
-    v.setBigUint64(at + 40, 1n, true);
-    end -= (len + 7) & ~7;
-    v.setUint16(at + 48, len === 0 ? 0 : end, true);
-    v.setUint16(at + 50, len, true);
-    sum += 56 + ((len + 7) & ~7);
-    const kp = s.core.alloc(32);
-    s.core.bytes.set(k, kp);
-    const fnv = (s.core.x as unknown as { fnv32(p: number, n: number): number }).fnv32(kp, 32);
-    v.setUint16(62512 + 2 * ((fnv >>> 0) % 1512), at, true);
-    s.core.free(kp, 32);
-  });
-  v.setUint16(32, 16 + 56 * (nr - 1), true);
-  v.setUint16(34, nr, true);
-  v.setUint16(36, sum, true);
-  v.setUint16(38, end - 48 - 56 * nr, true);
-  const p = s.core.alloc(BLOCK_BYTES);
-  s.core.bytes.set(b, p);
-  const crc = (s.core.x as unknown as { crc32c(c: number, p: number, n: number): number })
-    .crc32c(-1, p + 4, BLOCK_BYTES - 4);
-  s.core.free(p, BLOCK_BYTES);
-  v.setUint32(0, crc >>> 0, true);
-  s.dev.writeSync(blkno * BLOCK_BYTES, b);
-  const root = new Uint8Array(24);
-  const rv = new DataView(root.buffer);
-  rv.setBigUint64(0, BigInt(blkno), true);
-  rv.setBigUint64(8, 1n, true);
-  rv.setUint8(16, 1);
-  return root;
-}
-
 void t.test('mkfs: a chain with wrong heights is read, changed and repaired', async (tt) => {
   const s = makeSpace();
   const keys = [key(1), key(2), key(3), key(4)];
-  const root = new Rec(s.core, 24, mkfsLeaf(s, 500, keys, [8, 100, 0, 60]));
+  const root = new Rec(s.core, 24, rootOf(writeChain(s, 500, 0, keys.map((k, i) => ({ key: k,
+    val: new Uint8Array([8, 100, 0, 60][i] ?? 0) }))), 1));
   for (const k of keys) tt.ok(await s.space.lookup(root.ptr, k));
   const found = await s.space.next(root.ptr, key(2));
   tt.equal(bytesHex(found?.key ?? none), bytesHex(key(2)));
@@ -392,7 +346,7 @@ void t.test('mkfs: free extents with item seq 1 are usable', async (tt) => {
   const rec = allocRoot(s);
   const b = rec.get();
   new DataView(b.buffer).setBigUint64(0, BigInt(len), true);
-  b.set(mkfsLeaf(s, 500, keys, [0, 0]), 16);
+  b.set(rootOf(writeChain(s, 500, 0, keys.map((k) => ({ key: k, val: none }))), 1), 16);
   rec.set(b);
   tt.strictSame(await take(s, rec, 2048), [64, 2048]);
   const e = await extents(s, rec);
@@ -401,3 +355,157 @@ void t.test('mkfs: free extents with item seq 1 are usable', async (tt) => {
   tt.equal(tree.get()[16], 1);
   tt.equal(await fill(s, listHead(s), allocRoot(s), 1, 2), ENOSPC, 'an empty tree fills nothing');
 });
+
+// ---- what others may write ----
+
+/** A tree of height 3 with one or two level-1 blocks of few small leaves: legal to read. */
+function sparseTree(s: Space, leaves: number[][], parents: 1 | 2): Rec {
+  const half = Math.ceil(leaves.length / 2);
+  const bound = (i: number): Uint8Array => {
+    const last = leaves[i]?.at(-1);
+    return i === leaves.length - 1 || last === undefined ? KEY_ONES : key(last);
+  };
+  const refs = leaves.map((ns, i) => writeChain(s, 500 + i, 0,
+    ns.map((n) => ({ key: key(n), val: val(n, 20) }))));
+  const parent = (blkno: number, from: number, to: number): Uint8Array => writeChain(s, blkno, 1,
+    refs.slice(from, to).map((val, i) => ({ key: bound(from + i), val })));
+  if (parents === 1) {
+    const only = { key: KEY_ONES, val: parent(600, 0, leaves.length) };
+    return new Rec(s.core, 24, rootOf(writeChain(s, 602, 2, [only]), 3));
+  }
+  const left = parent(600, 0, half);
+  const right = parent(601, half, leaves.length);
+  const top = writeChain(s, 602, 2, [{ key: bound(half - 1), val: left },
+    { key: KEY_ONES, val: right }]);
+  return new Rec(s.core, 24, rootOf(top, 3));
+}
+
+void t.test('sparse foreign trees lose nothing when they are changed', async (tt) => {
+  const small = Array.from({ length: 60 }, (_, i) => [i * 10 + 1, i * 10 + 2]);
+  const shapes: [string, number[][], 1 | 2][] = [
+    ['two leaves a parent', [[1, 2], [11, 12], [21, 22], [31, 32]], 2],
+    ['one leaf a parent', [[1, 2, 3], [21, 22]], 2],
+    ['many small leaves', small, 2],
+    ['an only parent', [[1, 2, 3], [21, 22]], 1],
+    ['an only parent with an empty leaf', [[1, 2, 3], []], 1],
+    ['an only parent of many', small, 1],
+  ];
+  for (const [name, leaves, parents] of shapes) {
+    for (const order of ['up', 'down'] as const) {
+      const s = makeSpace();
+      const root = sparseTree(s, leaves, parents);
+      const blocks = rawTree(s.dev, root).flat().map((b) => b.blkno);
+      const present = new Set(leaves.flat());
+      const victims = [...present].filter((_, i) => i % 2 === 0);
+      if (order === 'down') victims.reverse();
+      for (const n of victims) {
+        await s.space.delete(root.ptr, key(n));
+        present.delete(n);
+        await s.space.force(root.ptr, key(n + 5), val(n, 30));
+        present.add(n + 5);
+      }
+      await s.space.insert(root.ptr, key(100_000), val(1, 1));
+      const { avail, freed } = s.space.finish();
+      await s.space.write();
+      s.space.forget(true);
+      s.core.x.blockEvictAll();
+      const gone = listBlocks(s, AllocListHead.read(new DataView(freed.buffer), 0))
+        .flatMap((b) => b.blknos);
+      const used = rawTree(s.dev, root).flat().map((b) => b.blkno);
+      const places = blocks.map((b) => [...gone, ...used].filter((n) => n === b).length);
+      tt.ok(places.every((n) => n === 1), `${name}, ${order}: old blocks are freed or in use`);
+      const taken = 7999 - AllocListHead.read(new DataView(avail.buffer), 0).totalNr;
+      const ours = [...gone, ...used].filter((n) => n > 1000).length;
+      tt.equal(ours + 2, taken, 'and so are new ones, two of which hold the lists');
+      const got = rawTree(s.dev, root).at(-1)?.flatMap((b) => b.items.map((i) =>
+        Number(new DataView(i.key.buffer).getBigUint64(8, true))));
+      tt.strictSame(got, [...present, 100_000].sort((a, b) => a - b), `${name}, ${order}`);
+      for (const n of present) {
+        if (await s.space.lookup(root.ptr, key(n)) === null) tt.fail(`${name}: item ${n}`);
+      }
+    }
+  }
+});
+
+void t.test('empty leaves: read over, joined away, the right edge keeps its bound', async (tt) => {
+  const empties: [string, number[][]][] = [
+    ['first', [[], [11, 12]]], ['last', [[1, 2], []]], ['both', [[], []]],
+    ['in between', [[1], [], [], [31]]], ['three', [[], [], []]],
+  ];
+  for (const [name, leaves] of empties) {
+    const s = makeSpace();
+    const bounds = leaves.map((_, i) => (i === leaves.length - 1 ? KEY_ONES : key(i * 10 + 9)));
+    const entries = leaves.map((ns, i) => ({ key: bounds[i] ?? KEY_ONES,
+      val: writeChain(s, 500 + i, 0, ns.map((n) => ({ key: key(n), val: val(n, 8) }))) }));
+    const root = new Rec(s.core, 24, rootOf(writeChain(s, 600, 1, entries), 2));
+    const all = leaves.flat();
+    const first = await s.space.next(root.ptr, key(0));
+    tt.equal(first === null ? null : bytesHex(first.key),
+      all.length === 0 ? null : bytesHex(key(all[0] ?? 0)), `${name}: next`);
+    for (const n of [5, 15, 25, 35]) await s.space.rebalance(root.ptr, key(n));
+    await s.space.insert(root.ptr, key(99), val(9, 9));
+    await s.space.insert(root.ptr, key(0), val(0, 9));
+    await commitSpace(s);
+    const levels = rawTree(s.dev, root);
+    tt.equal(levels.at(-1)?.reduce((n, b) => n + b.nrItems, 0), all.length + 2, name);
+    for (const n of [...all, 99, 0]) tt.ok(await s.space.lookup(root.ptr, key(n)), `${name}: ${n}`);
+  }
+});
+
+void t.test('an extent with one of its two items is refused, not half changed', async (tt) => {
+  const order = (len: number): bigint =>
+    0xffffffffffffffffn - BigInt(Math.floor(Math.log2(len) / 3));
+  const cases: [string, Uint8Array, unknown[]][] = [
+    ['no item by order', keyBytes(40, order(50), 0, 149, 50), [-5, -5, [1000, 5]]],
+    ['no item by number', keyBytes(36, 149, 0, 50), [EINVAL, 0, -5]],
+  ];
+  for (const [name, lost, want] of cases) {
+    const s = makeSpace();
+    const root = await rootWith(s, [[100, 50], [1000, 20]]);
+    await s.space.delete(root.ptr + 16, lost);
+    const before = totalLen(root);
+    const results = [await remove(s, root, 110, 5), await insert(s, root, 150, 5),
+      await take(s, root, 5)];
+    tt.strictSame(results, want, name);
+    tt.equal(s.core.x.checkId(), 0);
+    tt.ok(totalLen(root) <= before + 5);
+  }
+  const s = makeSpace();
+  const root = await rootWith(s, [[100, 50]]);
+  const b = root.get();
+  b[0] = 10;
+  root.set(b);
+  tt.equal(await remove(s, root, 110, 5), -5, 'total_len smaller than its extents');
+});
+
+void t.test('lists as others may write them: several blocks, windows anywhere, unsorted',
+  async (tt) => {
+    const s = makeSpace();
+    s.core.setVolume(s.dev, FSID, 100_000);
+    const third = writeList(s.dev, 903, [70_001], { start: 8184 });
+    const second = writeList(s.dev, 902, [60_003, 60_001, 50_000, 60_002],
+      { start: 8000, next: third });
+    const head = listHead(s, writeList(s.dev, 901, [], { start: 0, next: second }));
+    tt.match(headOf(head), { firstNr: 0, totalNr: 5 });
+    const into = listHead(s, writeList(s.dev, 904, [80_000]));
+    tt.equal(await splice(s, into, head), 0);
+    tt.match(headOf(into), { firstNr: 0, totalNr: 6 });
+    tt.strictSame(head.get(), new Uint8Array(32));
+    const root = allocRoot(s);
+    tt.equal(await empty(s, into, root), 0);
+    tt.strictSame((await extents(s, root)).by_blkno,
+      [[50_000, 1], [60_001, 3], [70_001, 1], [80_000, 1]]);
+    tt.match(headOf(into), { firstNr: 0, totalNr: 0, ref: { blkno: 0 } });
+    // a window at the end of the array grows towards its front
+    const full = listHead(s, writeList(s.dev, 905, [40_000], { start: 8184 }));
+    tt.equal(await fill(s, full, root, 7, 7), 0);
+    await commitSpace(s);
+    tt.strictSame(listBlocks(s, headOf(full)).map((b) => [b.start, b.blknos.length]), [[8178, 7]]);
+    for (const total of [1, 3]) {
+      const bad = listHead(s, writeList(s.dev, 906, [30_000, 30_001]));
+      const h = bad.get();
+      h[16] = total;
+      bad.set(h);
+      tt.equal(await empty(s, bad, allocRoot(s)), -5, `a total of ${total} for two numbers`);
+    }
+  });

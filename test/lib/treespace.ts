@@ -35,8 +35,13 @@ export interface Space<D extends MemDevice = MemDevice> {
   space: TreeSpace;
 }
 
-/** A list block at `blkno` with these numbers, as a head (32 bytes). */
-export function writeList(dev: MemDevice, blkno: number, numbers: readonly number[]): Uint8Array {
+/**
+ * A list block at `blkno` with these numbers, as a head (32 bytes). The window begins at
+ * `start`; `next` is the head of the rest of the list.
+ */
+export function writeList(dev: MemDevice, blkno: number, numbers: readonly number[],
+  o: { start?: number; next?: Uint8Array } = {}): Uint8Array {
+  const start = o.start ?? 0;
   const b = new Uint8Array(BLOCK_BYTES);
   const v = new DataView(b.buffer);
   const nr = numbers.length;
@@ -44,13 +49,19 @@ export function writeList(dev: MemDevice, blkno: number, numbers: readonly numbe
   v.setBigUint64(8, FSID, true);
   v.setBigUint64(16, 1n, true);
   v.setBigUint64(24, BigInt(blkno), true);
+  let totalNr = nr;
+  if (o.next !== undefined) {
+    b.set(o.next.subarray(0, 16), 32);
+    totalNr += AllocListHead.read(new DataView(o.next.buffer), 0).totalNr;
+  }
+  v.setUint32(48, start, true);
   v.setUint32(52, nr, true);
-  numbers.forEach((n, i) => { v.setBigUint64(56 + i * 8, BigInt(n), true); });
+  numbers.forEach((n, i) => { v.setBigUint64(56 + (start + i) * 8, BigInt(n), true); });
   v.setUint32(0, crc32c(0xffffffff, b.subarray(4)), true);
   dev.writeSync(blkno * BLOCK_BYTES, b);
   const head = new Uint8Array(32);
   AllocListHead.write(new DataView(head.buffer), 0,
-    { ref: { blkno, seq: 1n }, totalNr: nr, firstNr: nr, flags: 0 });
+    { ref: { blkno, seq: 1n }, totalNr, firstNr: nr, flags: 0 });
   return head;
 }
 
