@@ -9,8 +9,10 @@ import { blockCrc, checkBlock, readBlock } from '../../host/disk/block.js';
 import { mkfs } from '../../host/disk/mkfs.js';
 import type { MkfsEnv, MkfsOptions } from '../../host/disk/mkfs.js';
 import { readSupers } from '../../host/disk/super.js';
+import { AllocListBlock, AvlNode, BtreeBlock, BtreeItem } from '../../host/core/format.js';
 import { realEnv } from '../../host/env/env.js';
 import type { Device } from '../../host/env/device.js';
+import { viewOf } from '../lib/damage.js';
 import { hexBytes } from '../lib/hex.js';
 import { imageDevice, recorded } from '../lib/image.js';
 import { skipWithoutSpec, tempDir, vectors } from '../lib/shared.js';
@@ -19,6 +21,8 @@ import type { BlockVector, VolumeVectors } from '../lib/volume_vectors.js';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
+/** The hash table at the end of a leaf: btree.md 1. */
+const LEAF_HASH_BYTES = 3024;
 const SLOT = { nr: 0, addr: 0x7f000001, port: 19700 };
 
 function envWith(remarks: string[]): MkfsEnv {
@@ -63,6 +67,66 @@ t.test('vectors: volumes', { skip }, async (t) => {
     await meta.close();
     await data.close();
   }
+});
+
+interface Mkfs64 {
+  fs_root: { blkno: number; items: number; avl_root_off: number; total_item_bytes: number;
+    mid_free_len: number; nodes: { item_off: number; parent: number; left: number;
+      right: number; height: number }[]; hash_buckets: [number, number][] };
+  server_meta_avail_0: { blkno: number; start: number; nr: number; first: number; last: number };
+  data_alloc: { blkno: number; items: { zone: number; end: number; len: number }[] };
+  meta_alloc: { blkno: number; start?: number; len: number }[];
+}
+
+/** A free extent item: the key's first word is the extent's end, its second the length. */
+function freeExtents(block: Uint8Array): { zone: number; ends: number; len: number }[] {
+  const v = viewOf(block);
+  const { nrItems } = BtreeBlock.read(v, 0);
+  return Array.from({ length: nrItems }, (_, i) => {
+    const { key } = BtreeItem.read(v, BtreeBlock.size + i * BtreeItem.size);
+    const byBlkno = key.zone === 36;
+    return { zone: key.zone, ends: Number(byBlkno ? key.first : key.second),
+      len: Number(byBlkno ? key.second : key.third) };
+  });
+}
+
+t.test('vectors: the layout of a volume of 64 GiB each', { skip }, async (t) => {
+  const { dir, remove } = tempDir('scoutfs-mkfs');
+  t.teardown(remove);
+  const { mkfs_64G_64G: want } = vectors('core-vectors.json') as { mkfs_64G_64G: Mkfs64 };
+  const meta = await imageDevice(dir, 'meta.img', 64 * GIB);
+  const data = await imageDevice(dir, 'data.img', 64 * GIB);
+  const sb = await mkfs(meta, data, { slots: [SLOT] }, envWith([]));
+  t.equal(sb.fsRoot.ref.blkno, want.fs_root.blkno);
+  const root = await readBlock(meta, 'large', want.fs_root.blkno);
+  const v = viewOf(root);
+  const { items, avl_root_off: avlRoot, total_item_bytes: totalItemBytes,
+    mid_free_len: midFreeLen } = want.fs_root;
+  t.match(BtreeBlock.read(v, 0), {
+    nrItems: items, totalItemBytes, midFreeLen, itemRoot: { node: avlRoot },
+  });
+  for (const n of want.fs_root.nodes) {
+    t.match(AvlNode.read(v, n.item_off), {
+      parent: n.parent, left: n.left, right: n.right, height: n.height,
+    });
+  }
+  const table = root.length - LEAF_HASH_BYTES;
+  const buckets = Array.from({ length: LEAF_HASH_BYTES / 2 }, (_, i) =>
+    [i, v.getUint16(table + 2 * i, true)]);
+  t.same(buckets.filter(([, off]) => off !== 0), want.fs_root.hash_buckets);
+  const list = await readBlock(meta, 'large', want.server_meta_avail_0.blkno);
+  const { start, nr, first, last } = want.server_meta_avail_0;
+  t.match(AllocListBlock.read(viewOf(list), 0), { start, nr });
+  const entry = (i: number): number =>
+    Number(viewOf(list).getBigUint64(AllocListBlock.size + i * 8, true));
+  t.same([entry(0), entry(nr - 1)], [first, last]);
+  t.equal(sb.dataAlloc.root.ref.blkno, want.data_alloc.blkno);
+  const extents = freeExtents(await readBlock(meta, 'large', want.data_alloc.blkno));
+  t.match(extents, want.data_alloc.items.map(({ zone, end, len }) => ({ zone, ends: end, len })));
+  t.same(sb.metaAlloc.map((a) => [a.root.ref.blkno, a.totalLen]),
+    want.meta_alloc.map((a) => [a.blkno, a.len]));
+  await meta.close();
+  await data.close();
 });
 
 t.test('random identity', async (t) => {
