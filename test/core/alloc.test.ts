@@ -56,6 +56,9 @@ interface CoreVectors {
       avail_first_nr: number; freed_first_nr: number; freed_blknos0: number };
   };
 }
+// big trees on a busy machine
+t.setTimeout(180_000);
+
 const skip = skipWithoutSpec();
 const core = (skip === false ? vectors('core-vectors.json') : {}) as CoreVectors;
 

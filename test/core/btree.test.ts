@@ -19,6 +19,9 @@ import {
 } from '../lib/treevec.js';
 import type { TreeVec } from '../lib/treevec.js';
 
+// big trees on a busy machine
+t.setTimeout(180_000);
+
 const skip = skipWithoutSpec();
 const core = (skip === false ? vectors('core-vectors.json') : { btree: {} }) as {
   btree: Record<string, TreeVec>;
