@@ -5,6 +5,7 @@
  * A batch does `opsPerBatch` operations, so that the timer's resolution and the call of
  * the batch itself do not count. Set-up that a batch uses up is made in `before`.
  */
+import { AllocRoot } from '../../host/core/format.js';
 import { Core } from '../../host/core/core.js';
 import { crc32c } from '../../host/core/crc32c.js';
 import { ITEM_WINDOWS } from '../../host/core/item_exports.js';
@@ -299,6 +300,54 @@ const btree: Group = {
   },
 };
 
+// ---- the allocator of extents ----
+
+const PIECES = 1000;
+const PIECE_BLOCKS = 8;
+
+/** Free extents of `PIECE_BLOCKS`, none beside another: inserted, then taken by number. */
+const extents: Group = {
+  name: `free extents: ${PIECES} freed and taken again`,
+  opsPerBatch: 2 * PIECES,
+  async make() {
+    const { core, space } = makeSpace(LIST_BLOCKS);
+    const { x } = core;
+    const root = new Rec(core, AllocRoot.size);
+    const order = shuffled(PIECES);
+    const startOf = (n: number): number => 1 + n * 2 * PIECE_BLOCKS;
+    const insert = (n: number): number =>
+      x.ext_insert(space.al, space.ws, root.ptr, startOf(n), PIECE_BLOCKS);
+    await core.runAsync('first extent', () => insert(PIECES));
+    const starts: number[] = [];
+    const place = (start: number): number => {
+      let lo = 0;
+      for (let hi = starts.length; lo < hi;) {
+        const mid = (lo + hi) >> 1;
+        if ((starts[mid] ?? 0) < start) lo = mid + 1;
+        else hi = mid;
+      }
+      return lo;
+    };
+    return [
+      { name: 'core, two items each in a dirty btree',
+        batch() {
+          let worst = 0;
+          for (const n of order) worst = Math.min(worst, insert(n));
+          for (const n of order) {
+            worst = Math.min(worst,
+              x.ext_remove(space.al, space.ws, root.ptr, startOf(n), PIECE_BLOCKS));
+          }
+          if (worst < 0) throw new Error(`free extents: result ${worst}`);
+        } },
+      { name: 'sorted array of starts, by number only',
+        batch() {
+          for (const n of order) starts.splice(place(startOf(n)), 0, startOf(n));
+          for (const n of order) starts.splice(place(startOf(n)), 1);
+        } },
+    ];
+  },
+};
+
 // ---- memory and the border ----
 
 const heap: Group = {
@@ -345,5 +394,5 @@ const border: Group = {
 
 export const groups: Group[] = [
   checksum(4096), checksum(65_536), itemInsert, itemLookup, itemUpdate, itemNext, entries, btree,
-  heap, border,
+  extents, heap, border,
 ];
