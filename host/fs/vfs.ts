@@ -125,7 +125,6 @@ export const SET_MTIME = 32;
 export const SET_FH = 64;
 export const SET_ATIME_NOW = 128;
 export const SET_MTIME_NOW = 256;
-export const SET_CTIME = 1024;
 /** Clear set-uid, and set-gid if group-executable, along with the change. */
 export const SET_KILL_SUIDGID = 2048;
 

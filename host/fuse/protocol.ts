@@ -86,7 +86,6 @@ export const FOPEN_NOFLUSH = 32;
 export const READ_DIRECT = 2;
 export const WRITE_CACHE = 1;
 export const WRITE_KILL_SUIDGID = 4;
-export const GETATTR_FH = 1;
 export const FSYNC_DATA = 1;
 export const IOCTL_DIR = 16;
 export const SETXATTR_ACL_KILL_SGID = 1;

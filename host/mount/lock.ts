@@ -50,7 +50,6 @@ export const LockKind = {
 } as const;
 export type LockKind = (typeof LockKind)[keyof typeof LockKind];
 
-export const LOCK_IDLE_COUNT_DEFAULT = 10_000;
 const KINDS = 8;
 /** inode numbers and seqs per lock: 1024 */
 const GROUP = 1024;

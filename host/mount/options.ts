@@ -8,6 +8,9 @@
  * style: decimal, 0x hexadecimal, leading zero octal. Later uses win.
  * Source: super.md 2, cli.md 2.2.
  */
+import {
+  QUORUM_DEF_HB_TIMEO_MS, QUORUM_MAX_HB_TIMEO_MS, QUORUM_MIN_HB_TIMEO_MS,
+} from '../core/constants.js';
 import { ScoutfsError } from '../observe/errors.js';
 
 export interface MountOptions {
@@ -60,8 +63,9 @@ export const NUMBER_OPTIONS: readonly NumberSpec[] = [
     def: 500, live: true, help: 'how long the server waits for all mounts before a log merge' },
   { name: 'orphan_scan_delay_ms', key: 'orphanScanDelayMs', min: 100, max: 60000, def: 10000,
     live: true, once: true, help: 'time between scans for deleted inodes that nobody uses' },
-  { name: 'quorum_heartbeat_timeout_ms', key: 'quorumHeartbeatTimeoutMs', min: 2000, max: 60000,
-    def: 10000, live: true, help: 'silence after which a new leader is elected' },
+  { name: 'quorum_heartbeat_timeout_ms', key: 'quorumHeartbeatTimeoutMs',
+    min: QUORUM_MIN_HB_TIMEO_MS, max: QUORUM_MAX_HB_TIMEO_MS, def: QUORUM_DEF_HB_TIMEO_MS,
+    live: true, help: 'silence after which a new leader is elected' },
   { name: 'quorum_slot_nr', key: 'quorumSlotNr', min: 0, max: 14, def: null, live: false,
     once: true, help: 'the quorum slot of this mount; without it the mount is a plain client' },
   { name: 'tcp_keepalive_timeout_ms', key: 'tcpKeepaliveTimeoutMs', min: 3001,

@@ -23,8 +23,6 @@ import { ScoutfsError } from '../observe/errors.js';
 
 /** How long an agent may take for one request. */
 export const FENCE_TIMEOUT_MS = 30_000;
-/** How long a new server waits for earlier leaders. */
-export const LEADER_FENCE_TIMEOUT_MS = 15_000;
 /** How long the local agent looks at an unclear state before it leaves it to others. */
 const UNCLEAR_PAUSE_MS = 250;
 const UNCLEAR_PAUSES = 80;

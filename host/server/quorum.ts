@@ -17,15 +17,14 @@ import type { Net, UdpSocket } from '../env/net.js';
 import type { Random } from '../env/random.js';
 import {
   QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT, QUORUM_EVENT_FENCE, QUORUM_EVENT_STOP,
-  QUORUM_MSG_HEARTBEAT, QUORUM_MSG_RESIGNATION,
+  QUORUM_ELECT_MIN_MS, QUORUM_ELECT_VAR_MS, QUORUM_HB_IVAL_MS, QUORUM_MSG_HEARTBEAT,
+  QUORUM_MSG_RESIGNATION,
 } from '../core/constants.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { Action, QuorumMsg, ServerStatus } from './quorum_agent.js';
-import {
-  ELECTION_TIMEOUT_MIN_MS, ELECTION_TIMEOUT_SPREAD_MS, HEARTBEAT_INTERVAL_MS, QuorumAgent,
-} from './quorum_agent.js';
+import { QuorumAgent } from './quorum_agent.js';
 import type { Slot } from './quorum_block.js';
 import {
   OwnQuorumBlock, decodeQuorumMessage, encodeQuorumMessage, readStartState,
@@ -91,8 +90,8 @@ export class Quorum {
       slot: d.slotNr,
       present: d.slots.map((s) => s.nr),
       heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
-      electionTimeoutMs: () => ELECTION_TIMEOUT_MIN_MS
-        + d.random.below(ELECTION_TIMEOUT_SPREAD_MS),
+      electionTimeoutMs: () => QUORUM_ELECT_MIN_MS
+        + d.random.below(QUORUM_ELECT_VAR_MS),
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
     this.counters = d.counters ?? new Counters();
@@ -281,7 +280,7 @@ export class Quorum {
   }
 
   private async serverDown(): Promise<void> {
-    while (this.d.server.status() !== 'down') await this.d.clock.sleep(HEARTBEAT_INTERVAL_MS / 5);
+    while (this.d.server.status() !== 'down') await this.d.clock.sleep(QUORUM_HB_IVAL_MS / 5);
   }
 
   /** Waits for `work`; a leader's heartbeats go on meanwhile. */
@@ -292,9 +291,9 @@ export class Quorum {
       for (const a of this.agent.heartbeatIfDue(this.d.clock.monotonicMs())) {
         if (a.do === 'send') this.send(a);
       }
-      timer = this.d.clock.after(HEARTBEAT_INTERVAL_MS / 4, beat);
+      timer = this.d.clock.after(QUORUM_HB_IVAL_MS / 4, beat);
     };
-    timer = this.d.clock.after(HEARTBEAT_INTERVAL_MS / 4, beat);
+    timer = this.d.clock.after(QUORUM_HB_IVAL_MS / 4, beat);
     try {
       await work;
     } finally {

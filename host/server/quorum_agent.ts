@@ -23,14 +23,11 @@
  * Source: quorum.md 2, 3, 5; vectors `election_traces`.
  */
 import {
+  QUORUM_HB_IVAL_MS,
   QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT, QUORUM_EVENT_END, QUORUM_EVENT_FENCE,
   QUORUM_EVENT_STOP, QUORUM_EVENT_TERM, QUORUM_MSG_HEARTBEAT, QUORUM_MSG_REQUEST_VOTE,
   QUORUM_MSG_RESIGNATION, QUORUM_MSG_VOTE,
 } from '../core/constants.js';
-
-export const ELECTION_TIMEOUT_MIN_MS = 250;
-export const ELECTION_TIMEOUT_SPREAD_MS = 100;
-export const HEARTBEAT_INTERVAL_MS = 100;
 
 export type Role = 'follower' | 'candidate' | 'leader';
 
@@ -125,7 +122,7 @@ export class QuorumAgent {
   /** The leader's heartbeat when its time has come; may be called at any moment. */
   heartbeatIfDue(nowMs: number): Action[] {
     if (this.role !== 'leader' || nowMs < this.deadlineMs) return [];
-    this.deadlineMs = nowMs + HEARTBEAT_INTERVAL_MS;
+    this.deadlineMs = nowMs + QUORUM_HB_IVAL_MS;
     return this.toOthers(QUORUM_MSG_HEARTBEAT, this.term);
   }
 
@@ -167,7 +164,7 @@ export class QuorumAgent {
 
   private lead(nowMs: number, out: Action[]): void {
     this.role = 'leader';
-    this.deadlineMs = nowMs + HEARTBEAT_INTERVAL_MS;
+    this.deadlineMs = nowMs + QUORUM_HB_IVAL_MS;
     this.serverTerm = this.term;
     this.fenceWritten = false;
     out.push(...this.toOthers(QUORUM_MSG_HEARTBEAT, this.term));

@@ -21,12 +21,13 @@ import type { Clock } from '../env/clock.js';
 import type { Net, TcpListener, TcpSocket } from '../env/net.js';
 import { NetServer } from '../net/net_server.js';
 import type { Counters } from '../observe/counters.js';
+import { QUORUM_FENCE_TO_MS } from '../core/constants.js';
 import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
 import { Commits } from './commit.js';
 import { SERVER_OPTIONS, type ServerContext, type ServerOptions } from './context.js';
 import { FarewellWorker } from './farewell_worker.js';
-import { LEADER_FENCE_TIMEOUT_MS, type FenceRequests } from './fence.js';
+import type { FenceRequests } from './fence.js';
 import { FreeingWorker } from './freeing.js';
 import { LogMerges } from './log_merge.js';
 import { LogTreesService } from './log_trees.js';
@@ -168,7 +169,7 @@ export class Server {
       log.warn(`server: fencing the earlier leader ${old.rid.toString(16)} of slot ${old.slot}`);
       fences.create(old.rid, at?.addr ?? 0, 'quorum_block_leader');
     }
-    await fences.allFenced(LEADER_FENCE_TIMEOUT_MS, () => this.stopped !== null);
+    await fences.allFenced(QUORUM_FENCE_TO_MS, () => this.stopped !== null);
     this.checkGoing();
   }
 
