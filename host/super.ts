@@ -43,6 +43,15 @@ function drawRid(env: Env): bigint {
   throw new ScoutfsError('RID', 'EIO', { message: 'the random source gives no usable mount id' });
 }
 
+/** Memory of the cores beside the mount's own. */
+export interface HelperMemory {
+  serverBytes: number;
+  mergeBytes: number;
+}
+
+const MIB = 1024 * 1024;
+const HELPER_MEMORY: HelperMemory = { serverBytes: 192 * MIB, mergeBytes: 192 * MIB };
+
 /** What a mount works on. */
 export interface Volume {
   options: MountOptions;
@@ -50,6 +59,7 @@ export interface Volume {
   dataDevice: Device;
   metaSuper: SuperBlock;
   rid: bigint;
+  memory: HelperMemory;
   /** Calls of the core's exports are counted: for tests. */
   countCrossings: boolean;
 }
@@ -92,7 +102,7 @@ export class Mount {
   static async start(env: Env, log: Log, options: string, dataDevice: string, dir: string,
     countCrossings = false): Promise<Mount> {
     const opened = await openVolume(env, parseOptions(options), dataDevice);
-    const vol: Volume = { ...opened, countCrossings };
+    const vol: Volume = { ...opened, memory: HELPER_MEMORY, countCrossings };
     const ident = mountIdent(vol.metaSuper.hdr.fsid, vol.rid);
     const mount = new Mount(env, log.withPrefix(ident), vol);
     mount.undo.push(() => vol.metaDevice.close(), () => vol.dataDevice.close());
@@ -222,7 +232,7 @@ export class Mount {
 
 /** Opens both devices and checks that they are one volume that this mount may use. */
 async function openVolume(env: Env, options: MountOptions, dataPath: string):
-Promise<Omit<Volume, 'countCrossings'>> {
+Promise<Omit<Volume, 'countCrossings' | 'memory'>> {
   if (options.metadevPath === null) {
     throw new ScoutfsError('MOUNT_OPTION', 'EINVAL', {
       message: 'the option metadev_path=PATH is missing: it names the metadata device',

@@ -18,6 +18,9 @@ export interface Thread<In, Out> {
 }
 
 /** Starts a thread that runs the module `url` with `data`. */
+export type StartThread = <In, Out>(url: URL, data: unknown) => Thread<In, Out>;
+
+/** Threads of this process. */
 export function startThread<In, Out>(url: URL, data: unknown): Thread<In, Out> {
   const worker = new Worker(url, { workerData: data });
   let failure: Error | null = null;

@@ -27,8 +27,10 @@ import { decode, encode, viewOf } from '../net/messages.js';
 import { ERRNO, ScoutfsError, asScoutfsError } from '../observe/errors.js';
 
 const WINDOW_BYTES = 2 * 1024 * 1024;
-const DIRTY_MAX_BLOCKS = 64 * 1024 * 1024 / BLOCK_LG_SIZE;
+/** Share of the memory that one job's dirty blocks may fill. */
+const DIRTY_SHARE = 1 / 3;
 const ALLOC_LOW_BLOCKS = 10;
+/** Memory of the core, unless told otherwise. */
 const MEMORY_BYTES = 192 * 1024 * 1024;
 
 /** What became of a job. `error` is for the log; the completion says ERROR then. */
@@ -40,9 +42,12 @@ export interface MergeOutcome {
 
 export class LogMergeWorker {
   private readonly core: Core;
+  private readonly dirtyMaxBlocks: number;
 
-  constructor(private readonly device: Device, fsid: bigint, random: Random) {
-    this.core = new Core(random, { memoryBytes: MEMORY_BYTES, mergeWindowBytes: WINDOW_BYTES });
+  constructor(private readonly device: Device, fsid: bigint, random: Random,
+    memoryBytes = MEMORY_BYTES) {
+    this.core = new Core(random, { memoryBytes, mergeWindowBytes: WINDOW_BYTES });
+    this.dirtyMaxBlocks = Math.floor(memoryBytes * DIRTY_SHARE / BLOCK_LG_SIZE);
     this.core.setVolume(device, fsid, Math.floor(device.sizeBytes / BLOCK_LG_SIZE));
   }
 
@@ -103,7 +108,7 @@ export class LogMergeWorker {
     try {
       const subtree = req.flags % 2 === LOG_MERGE_REQUEST_SUBTREE ? 1 : 0;
       core.x.merge_start(space.al, space.ws, root.ptr, roots.ptr, inputs.length, start.ptr, end.ptr,
-        subtree, DIRTY_MAX_BLOCKS, ALLOC_LOW_BLOCKS, WINDOW_BYTES);
+        subtree, this.dirtyMaxBlocks, ALLOC_LOW_BLOCKS, WINDOW_BYTES);
       const r = await core.runSteps(() => core.x.merge_run(), () => core.x.merge_progress());
       if (r === -ERRNO.ERANGE) {
         core.x.merge_next(start.ptr);

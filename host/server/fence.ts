@@ -14,17 +14,13 @@
  * Everything else is left to the administrator's agent. Source: recovery.md 3.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
-import { isLocalAddr } from '../env/host_addr.js';
+import type { LocalMounts } from '../env/local_mounts.js';
 import { ipv4String } from '../env/net.js';
-import { deviceWriters } from '../env/device_writers.js';
-import type { MountInfo } from '../env/rundir.js';
-import { isKernelMount, killMount, listMounts, removeRunDir } from '../env/rundir.js';
 import { ScoutfsError } from '../observe/errors.js';
 
 /** How long an agent may take for one request. */
 export const FENCE_TIMEOUT_MS = 30_000;
-/** How long the local agent looks at an unclear state before it leaves it to others. */
-const UNCLEAR_PAUSE_MS = 250;
+/** How often the local agent looks at an unclear state before it leaves it to others. */
 const UNCLEAR_PAUSES = 80;
 
 export type FenceReason = 'client_recovery' | 'client_reconnect' | 'quorum_block_leader';
@@ -162,24 +158,6 @@ export class FenceRequests {
   }
 }
 
-/** What the local agent knows of this host. */
-export interface LocalMounts {
-  /** Is this an IPv4 address of this host? */
-  isLocal(ipv4Addr: number): boolean;
-  /**
-   * What serves the mount `rid` on this host: a daemon, nothing (it died, or the host was
-   * restarted since), or something that is not ours to end. `unclear` while a process
-   * that nobody knows has the device open for writing: it may be that mount.
-   */
-  stateOf(rid: bigint): 'running' | 'gone' | 'foreign' | 'unclear';
-  /** Waits a moment, for what is unclear to become clear. */
-  pause(): Promise<void>;
-  /** Kills the daemon of the mount and waits until it is gone; false when it is not. */
-  kill(rid: bigint): Promise<boolean>;
-  /** Removes what a dead daemon left behind. */
-  forget(rid: bigint): void;
-}
-
 /** The agent for this host: a mount at an address of ours that nothing here serves is gone. */
 export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
   return {
@@ -194,31 +172,5 @@ export function localFenceAgent(host: LocalMounts): LocalFenceAgent {
       return state === 'running' && await host.kill(rid) ? 'fenced' : 'not-local';
     },
     reclaimed(rid) { host.forget(rid); },
-  };
-}
-
-/** The mounts of this host, from the run directory and from who has the device open. */
-export function hostMounts(clock: Clock, metaPath: string): LocalMounts {
-  const find = (rid: bigint): MountInfo | undefined => listMounts().find((m) => m.rid === rid);
-  return {
-    isLocal: isLocalAddr,
-    stateOf(rid) {
-      const mount = find(rid);
-      // Of our own mount, and of one that a kernel module serves, somebody else has to judge.
-      if (mount?.pid === process.pid || isKernelMount(rid)) return 'foreign';
-      if (mount !== undefined) return mount.alive ? 'running' : 'gone';
-      // Daemons with another run directory, or in the middle of starting, are not listed.
-      const known = new Set(listMounts().map((m) => m.pid));
-      return deviceWriters(metaPath).every((pid) => known.has(pid)) ? 'gone' : 'unclear';
-    },
-    pause: () => clock.sleep(UNCLEAR_PAUSE_MS),
-    async kill(rid) {
-      const mount = find(rid);
-      return mount !== undefined && await killMount(mount);
-    },
-    forget(rid) {
-      const mount = find(rid);
-      if (mount !== undefined && !mount.alive) removeRunDir(mount.dir);
-    },
   };
 }

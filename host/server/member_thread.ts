@@ -6,8 +6,8 @@
  * any more, as after a crash, so the next leader fences this mount. A thread that ends
  * by itself has failed and is reported once.
  */
+import type { Env } from '../env/env.js';
 import type { Thread } from '../env/thread.js';
-import { startThread } from '../env/thread.js';
 import type { Log } from '../observe/log.js';
 import { ScoutfsError } from '../observe/errors.js';
 import type { FenceView } from './fence.js';
@@ -62,10 +62,10 @@ export class MemberHandle {
   }
 
   /** Starts a member. @throws (rejects) the one-line reason, e.g. EADDRINUSE */
-  static async start(config: MemberConfig, log: Log, events: MemberEvents = {}):
+  static async start(env: Env, config: MemberConfig, log: Log, events: MemberEvents = {}):
   Promise<MemberHandle> {
-    const thread = startThread<ToMember, FromMember>(new URL('./worker.js', import.meta.url),
-      config);
+    const thread = env.startThread<ToMember, FromMember>(
+      new URL('./worker.js', import.meta.url), config);
     const handle = new MemberHandle(thread, log, events);
     await new Promise<void>((resolve, reject) => { handle.started = { resolve, reject }; });
     return handle;

@@ -35,7 +35,7 @@ export interface ServerEvents {
 }
 
 export interface ServerParts {
-  env: Env;
+  env: Pick<Env, 'clock' | 'net' | 'random'>;
   log: Log;
   counters: Counters;
   metaDevice: Device;

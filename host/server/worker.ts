@@ -14,7 +14,7 @@ import { readSupers } from '../disk/super.js';
 import { Counters } from '../observe/counters.js';
 import type { Log, LogLevel } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
-import { hostMounts, localFenceAgent } from './fence.js';
+import { localFenceAgent } from './fence.js';
 import { Member } from './member.js';
 import type { FromMember, MemberConfig, ToMember } from './member_protocol.js';
 import { plainError } from './member_protocol.js';
@@ -88,7 +88,7 @@ class MemberThread {
         env, log, metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
         rid: config.rid, slotNr: config.slotNr, slots, options: config, counters: this.counters,
         silenceTimeoutMs: config.silenceTimeoutMs, coreMemoryBytes: config.coreMemoryBytes,
-        fenceAgent: localFenceAgent(hostMounts(env.clock, config.metaPath)),
+        fenceAgent: localFenceAgent(env.localMounts(config.metaPath)),
       }, term, events),
       roleChanged: (isLeader) => { self.post({ type: 'role', isLeader }); },
       serverChanged: (status) => { self.post({ type: 'server', status }); },
@@ -140,5 +140,10 @@ class MemberThread {
   }
 }
 
+/** Runs a member with the effects of `env`; resolves when it has started or could not. */
+export function runMember(env: Env, self: Self): Promise<void> {
+  return new MemberThread(env, self).run();
+}
+
 const self = threadSelf<ToMember, FromMember, MemberConfig>();
-if (self !== null) await new MemberThread(realEnv, self).run();
+if (self !== null) await runMember(realEnv, self);

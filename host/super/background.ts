@@ -39,7 +39,7 @@ export class BackgroundLoops {
   private readonly thread: MergeThread;
 
   constructor(private readonly d: BackgroundDeps) {
-    this.thread = new MergeThread(d.vol);
+    this.thread = new MergeThread(d.env, d.vol);
   }
 
   start(): void {

@@ -1,17 +1,25 @@
 /**
  * The merge thread itself: takes requests, merges, answers with completions.
  */
+import type { Env } from '../env/env.js';
 import { realEnv } from '../env/env.js';
+import type { ThreadSelf } from '../env/thread.js';
 import { threadSelf } from '../env/thread.js';
 import { LogMergeWorker } from '../mount/log_merge.js';
 import type { MergeThreadData } from './merge_thread.js';
 
-const self = threadSelf<Uint8Array, Uint8Array, MergeThreadData>();
-if (self !== null) {
-  const device = await realEnv.openDevice(self.data.metaPath);
-  const worker = new LogMergeWorker(device, self.data.fsid, realEnv.random);
+type Self = ThreadSelf<Uint8Array, Uint8Array, MergeThreadData>;
+
+/** Serves merge requests with the effects of `env`; resolves when it is ready to. */
+export async function runMerges(env: Env, self: Self): Promise<void> {
+  const { metaPath, fsid, memoryBytes } = self.data;
+  const device = await env.openDevice(metaPath);
+  const worker = new LogMergeWorker(device, fsid, env.random, memoryBytes);
   let last = Promise.resolve();
   self.onMessage((request) => {
     last = last.then(async () => { self.post((await worker.run(request)).completion); });
   });
 }
+
+const self = threadSelf<Uint8Array, Uint8Array, MergeThreadData>();
+if (self !== null) await runMerges(realEnv, self);

@@ -4,7 +4,7 @@
  * It is started with the first request and kept: its core's memory is only touched
  * when there is something to merge. One request at a time.
  */
-import { startThread } from '../env/thread.js';
+import type { Env } from '../env/env.js';
 import type { Thread } from '../env/thread.js';
 import { LogMergeComplete, LogMergeRequest } from '../core/format.js';
 import type { Volume } from '../super.js';
@@ -14,14 +14,15 @@ import { errnoError } from '../observe/errors.js';
 export interface MergeThreadData {
   metaPath: string;
   fsid: bigint;
-  totalMetaBlocks: number;
+  /** of the thread's core */
+  memoryBytes: number;
 }
 
 export class MergeThread {
   private thread: Thread<Uint8Array, Uint8Array> | null = null;
   private waiting: { resolve(b: Uint8Array): void; reject(e: Error): void } | null = null;
 
-  constructor(private readonly vol: Volume) {}
+  constructor(private readonly env: Env, private readonly vol: Volume) {}
 
   /** Merges; failures of the work are in the completion's flags. @throws when the thread died */
   async merge(request: LogMergeRequest): Promise<LogMergeComplete> {
@@ -45,9 +46,9 @@ export class MergeThread {
   private start(): Thread<Uint8Array, Uint8Array> {
     const { metaDevice, metaSuper: sb } = this.vol;
     const data: MergeThreadData = {
-      metaPath: metaDevice.path, fsid: sb.hdr.fsid, totalMetaBlocks: sb.totalMetaBlocks,
+      metaPath: metaDevice.path, fsid: sb.hdr.fsid, memoryBytes: this.vol.memory.mergeBytes,
     };
-    const thread = startThread<Uint8Array, Uint8Array>(
+    const thread = this.env.startThread<Uint8Array, Uint8Array>(
       new URL('./merge_main.js', import.meta.url), data);
     thread.onMessage((bytes) => {
       this.waiting?.resolve(bytes);

@@ -13,13 +13,10 @@ import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
 import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 import type { Env } from '../env/env.js';
-import { runDirOf } from '../env/rundir.js';
-import { isAdmin } from '../env/caps.js';
 import { FileSystem } from '../fs/fs.js';
 import { OrphanScan } from '../fs/orphan_scan.js';
-import type { Call, KernelCaching } from '../fs/vfs.js';
+import type { Call, KernelCaching, KernelDrain } from '../fs/vfs.js';
 import { newAttr } from '../fuse/protocol.js';
-import type { FuseSession } from '../fuse/session.js';
 import { Client } from '../mount/client.js';
 import { MountLocks } from '../mount/core_locks.js';
 import { Forest } from '../mount/forest.js';
@@ -44,8 +41,6 @@ const SLOT_SHARE = 0.6;
 /** Share of the core's memory for items. */
 const ITEM_SHARE = 0.3;
 const MIB = 1024 * 1024;
-/** Memory of the server's own core. */
-const SERVER_MEMORY_BYTES = 192 * MIB;
 /** A lock taken away less than this ago is not worth kernel caching (fuse.md 5.1). */
 const CONTENDED_MS = 200;
 
@@ -55,6 +50,13 @@ const NO_CALL: Call = {
   lend: () => new Uint8Array(0),
   keepData: () => () => undefined,
 };
+
+/** The kernel's side of a mount, which knows what the kernel may have cached. */
+export interface KernelSide {
+  readonly drain: Pick<KernelDrain, 'drain'>;
+  /** The inodes that the kernel refers to. */
+  inos(): Iterable<number>;
+}
 
 export class MountClient {
   readonly ops: MountOps;
@@ -70,7 +72,7 @@ export class MountClient {
   private readonly loops: BackgroundLoops;
   private member: MemberHandle | null = null;
   private memberFiles: MemberFiles | null = null;
-  private session: FuseSession | null = null;
+  private session: KernelSide | null = null;
   private unmounting = false;
   private forced = false;
 
@@ -157,7 +159,7 @@ export class MountClient {
   }
 
   /** The kernel's side, made after `start` and before requests are served. */
-  attach(session: FuseSession): void {
+  attach(session: KernelSide): void {
     this.session = session;
   }
 
@@ -223,21 +225,22 @@ export class MountClient {
 
   private async startMember(slotNr: number): Promise<MemberHandle> {
     const { vol, log } = this;
-    const files = new MemberFiles(runDirOf(vol.metaSuper.hdr.fsid, vol.rid), this.env.clock,
-      (line) => { log.warn(line); });
+    const dir = this.env.runDirOf(vol.metaSuper.hdr.fsid, vol.rid);
+    const files = dir === null ? null
+      : new MemberFiles(dir, this.env.clock, (line) => { log.warn(line); });
     this.memberFiles = files;
-    const member = await MemberHandle.start({
+    const member = await MemberHandle.start(this.env, {
       metaPath: vol.metaDevice.path, dataPath: vol.dataDevice.path, fsid: vol.metaSuper.hdr.fsid,
       rid: vol.rid, slotNr, silenceTimeoutMs: vol.options.tcpKeepaliveTimeoutMs,
-      coreMemoryBytes: SERVER_MEMORY_BYTES, logLevel: logLevelOf(log),
+      coreMemoryBytes: vol.memory.serverBytes, logLevel: logLevelOf(log),
       heartbeatTimeoutMs: vol.options.quorumHeartbeatTimeoutMs,
       logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
     }, log, {
-      role: () => { files.roleChanged(); },
-      fences: (requests) => { files.fences(requests); },
+      role: () => { files?.roleChanged(); },
+      fences: (requests) => { files?.fences(requests); },
       failed: (e) => { log.error(`quorum: ${e.message}`); },
     });
-    files.show(member);
+    files?.show(member);
     return member;
   }
 
@@ -257,7 +260,7 @@ export class MountClient {
       statfs: () => this.client.statfs(),
       sync: () => this.trans.sync(),
       requestCommit: () => this.trans.commit(),
-      isAdmin: (caller) => isAdmin(caller.pid),
+      isAdmin: (caller) => env.isAdmin(caller.pid),
       failed: (what, e) => { log.warn(`${what}: ${asScoutfsError(e).message}`); },
     });
   }

@@ -68,6 +68,12 @@ export class SimSocket implements TcpSocket {
     return any;
   }
 
+  /** This end is gone and learns nothing of it; the other end is told. */
+  abandon(): void {
+    this.events = null;
+    this.destroy();
+  }
+
   /** Breaks this end only; bytes under way are lost. */
   cut(): void {
     if (!this.open) return;
@@ -130,13 +136,14 @@ export class SimNet implements Net {
     return Promise.resolve(here);
   }
 
-  /** This network as seen from a host with address `addr`. */
-  host(addr: number): Net {
-    return {
-      connect: (to) => this.connectFrom({ addr, port: this.nextPort++ }, to),
-      listen: (at, silence, accept) => this.listen(at, silence, accept),
-      bindUdp: (at, received) => this.bindUdp(at, received),
-    };
+  /** This network as seen from a process at address `addr`. */
+  host(addr: number): HostNet {
+    return new HostNet(this, addr);
+  }
+
+  /** A local port that nobody uses yet. */
+  freePort(): number {
+    return this.nextPort++;
   }
 
   listen(at: Endpoint, _silenceTimeoutMs: number, accept: (s: TcpSocket) => void):
@@ -175,5 +182,51 @@ export class SimNet implements Net {
       moved = false;
       for (const s of this.sockets) if (s.deliver()) moved = true;
     }
+  }
+}
+
+/** One process's sockets, which end with it. */
+export class HostNet implements Net {
+  private readonly sockets = new Set<SimSocket>();
+  private readonly bound = new Set<{ close(): Promise<void> }>();
+  private killed = false;
+
+  constructor(private readonly net: SimNet, private readonly addr: number) {}
+
+  async connect(to: Endpoint): Promise<TcpSocket> {
+    const socket = await this.net.connectFrom({ addr: this.addr, port: this.net.freePort() }, to);
+    return this.own(socket);
+  }
+
+  async listen(at: Endpoint, silence: number, accept: (s: TcpSocket) => void):
+  Promise<TcpListener> {
+    const listener = await this.net.listen(at, silence, (s) => {
+      if (s instanceof SimSocket) accept(this.own(s));
+    });
+    this.bound.add(listener);
+    return listener;
+  }
+
+  async bindUdp(at: Endpoint, received: (bytes: Uint8Array, from: Endpoint) => void):
+  Promise<UdpSocket> {
+    const socket = await this.net.bindUdp(at, (bytes, from) => {
+      if (!this.killed) received(bytes, from);
+    });
+    this.bound.add(socket);
+    return socket;
+  }
+
+  /** The process is dead: its peers see their connections end, its addresses are free. */
+  kill(): void {
+    this.killed = true;
+    for (const s of this.sockets) s.abandon();
+    for (const b of this.bound) void b.close();
+    this.sockets.clear();
+    this.bound.clear();
+  }
+
+  private own(socket: SimSocket): SimSocket {
+    this.sockets.add(socket);
+    return socket;
   }
 }

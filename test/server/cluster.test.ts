@@ -12,7 +12,7 @@ import type { ClientLock } from '../../host/mount/lock.js';
 import { LockClient, LockKind } from '../../host/mount/lock.js';
 import type { LockMode } from '../../host/mount/op.js';
 import { Counters } from '../../host/observe/counters.js';
-import { asScoutfsError, errnoError } from '../../host/observe/errors.js';
+import { asScoutfsError } from '../../host/observe/errors.js';
 import { silentLog } from '../../host/observe/log.js';
 import type { FenceView } from '../../host/server/fence.js';
 import { Member } from '../../host/server/member.js';
@@ -56,14 +56,13 @@ class Node {
   private left: Promise<void> | null = null;
   private last: Promise<unknown> = Promise.resolve();
   private readonly asked = new Set<bigint>();
-  private readonly env: Env;
+  private readonly env: Pick<Env, 'clock' | 'random' | 'net'>;
 
   private constructor(private readonly w: World, readonly nr: number,
     readonly slotNr: number | null) {
     this.rid = BigInt(0x100 + nr);
     const env = {
       clock: w.clock, random: seededRandom(nr + 1), net: w.net.host(this.addr),
-      openDevice: () => Promise.reject(errnoError('ENOENT')),
     };
     this.env = env;
     this.locks = new LockClient({

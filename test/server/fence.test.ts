@@ -8,8 +8,9 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import t from 'tap';
 import { deviceWriters } from '../../host/env/device_writers.js';
-import type { LocalMounts } from '../../host/server/fence.js';
-import { FenceRequests, hostMounts, localFenceAgent } from '../../host/server/fence.js';
+import type { LocalMounts } from '../../host/env/local_mounts.js';
+import { hostMounts } from '../../host/env/local_mounts.js';
+import { FenceRequests, localFenceAgent } from '../../host/server/fence.js';
 import { RECOV_GREETING, RECOV_LOCKS, Recovery } from '../../host/server/recov.js';
 import { SimClock, settle } from '../lib/simclock.js';
 

@@ -77,9 +77,9 @@ t.test('a member serves its mount', async (t) => {
   t.teardown(remove);
   const v = await makeVolume(dir);
   const roles: boolean[] = [];
-  const member = await MemberHandle.start(config(v), silentLog,
+  const member = await MemberHandle.start(realEnv, config(v), silentLog,
     { role: (isLeader) => { roles.push(isLeader); } });
-  await t.rejects(MemberHandle.start(config(v, 77n), silentLog),
+  await t.rejects(MemberHandle.start(realEnv, config(v, 77n), silentLog),
     { code: 'EADDRINUSE', message: /in use, probably by another mount in the same quorum slot/ });
   const granted: Lock[] = [];
   const client = new Client({
@@ -143,11 +143,11 @@ t.test('what keeps a member from beginning is said in one line', async (t) => {
   const { dir, remove } = tempDir('scoutfs-member');
   t.teardown(remove);
   const v = await makeVolume(dir);
-  await t.rejects(MemberHandle.start({ ...config(v), slotNr: 3 }, silentLog),
+  await t.rejects(MemberHandle.start(realEnv, { ...config(v), slotNr: 3 }, silentLog),
     { message: /^quorum slot 3 is not configured \(slots: 0\)$/ });
-  await t.rejects(MemberHandle.start({ ...config(v), metaPath: `${dir}/none` }, silentLog),
+  await t.rejects(MemberHandle.start(realEnv, { ...config(v), metaPath: `${dir}/none` }, silentLog),
     { code: 'ENOENT', message: /none/ });
-  await t.rejects(MemberHandle.start({ ...config(v), fsid: 1n }, silentLog),
+  await t.rejects(MemberHandle.start(realEnv, { ...config(v), fsid: 1n }, silentLog),
     { code: 'MEMBER_VOLUME' });
   await Promise.all([v.meta.close(), v.data.close()]);
 });
@@ -158,7 +158,7 @@ t.test('a forced end leaves the leader to be fenced', async (t) => {
   const v = await makeVolume(dir);
   let up: () => void = () => undefined;
   const isUp = new Promise<void>((resolve) => { up = resolve; });
-  const member = await MemberHandle.start(config(v), silentLog,
+  const member = await MemberHandle.start(realEnv, config(v), silentLog,
     { server: (status) => { if (status === 'up') up(); } });
   await isUp;
   await member.force();
