@@ -192,7 +192,8 @@ export class Mount {
           if (err instanceof Error) this.log.debug(err.stack ?? err.message);
         },
       },
-      { acl: this.vol.options.acl, nameCaching: this.vol.options.kernelCache === 1 });
+      { acl: this.vol.options.acl, nameCaching: this.vol.options.kernelCache === 1,
+        inodesMax: this.vol.options.kernelInodesMax });
     this.session = session;
     client.attach(session);
     session.start();

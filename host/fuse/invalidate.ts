@@ -182,8 +182,17 @@ export class Invalidator implements KernelDrain {
   }
 
   prune(firstIno: number): void {
-    const inos = this.nodes.inGroup(firstIno)
-      .filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== ROOT_INO).map((n) => n.ino);
+    this.pruneInos(this.nodes.inGroup(firstIno)
+      .filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== ROOT_INO).map((n) => n.ino));
+  }
+
+  /** Makes the kernel forget the oldest inodes that it does not use: the table is full. */
+  pruneOldest(): void {
+    // two at a time: the kernel forgets the children before it can forget their directory
+    for (let i = 0; i < 2; i++) this.pruneInos(this.nodes.oldest());
+  }
+
+  private pruneInos(inos: readonly number[]): void {
     if (!this.canPrune || inos.length === 0) return;
     this.counters.pruned += inos.length;
     void this.notify(P.pruneMessage(inos));

@@ -7,6 +7,12 @@
  * that a drain sends only the notifications that are needed (fuse.md 5.1).
  *
  * Nodes are also grouped as the locks are: 1024 inode numbers to a group.
+ *
+ * The kernel forgets unused inodes only when it is short of memory itself, which says
+ * nothing about ours. So the table has a limit: beyond it the oldest nodes without
+ * handles are proposed for pruning, a batch at a time. Nodes that the kernel keeps
+ * anyway (directories with cached children, mapped files) move to the young end, so
+ * that the next batch is another one.
  */
 import { LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 
@@ -43,13 +49,47 @@ export function groupOf(ino: number): number {
   return Math.floor(ino / LOCK_INODE_GROUP_NR);
 }
 
+/** Nodes proposed for pruning at a time, and of a small table its quarter. */
+const PRUNE_BATCH_MAX_NODES = 4096;
+const PRUNE_SHARE = 4;
+
 export class NodeTable {
+  /** In order of age, but for nodes that `oldest` moved. */
   private readonly nodes = new Map<number, Node>();
   private readonly groups = new Map<number, Set<Node>>();
+  /** The count at which pruning is asked for. */
+  private crowdedAt: number;
+  private readonly batchNodes: number;
 
-  constructor(private readonly evict: (ino: number) => void) {
+  /**
+   * @param evict   called once for a node that is gone
+   * @param maxNodes the limit
+   * @param crowded called when it is exceeded, and again after every further batch
+   */
+  constructor(private readonly evict: (ino: number) => void,
+    private readonly maxNodes = Infinity, private readonly crowded: () => void = () => undefined) {
+    this.crowdedAt = maxNodes + 1;
+    this.batchNodes = Math.min(PRUNE_BATCH_MAX_NODES, Math.ceil(maxNodes / PRUNE_SHARE));
     // the kernel has the root without asking and never forgets it
     this.add(ROOT_INO).lookups = 1;
+  }
+
+  /** The oldest nodes that the kernel may have no use for; they become the youngest. */
+  oldest(): number[] {
+    const count = this.batchNodes;
+    const inos: number[] = [];
+    let looked = 0;
+    for (const node of this.nodes.values()) {
+      if (inos.length === count || looked++ === 2 * count) break;
+      if (node.ino !== ROOT_INO && node.handles === 0 && node.lookups > 0) inos.push(node.ino);
+    }
+    for (const ino of inos) {
+      const node = this.nodes.get(ino);
+      if (node === undefined) continue;
+      this.nodes.delete(ino);
+      this.nodes.set(ino, node);
+    }
+    return inos;
   }
 
   get count(): number {
@@ -88,6 +128,7 @@ export class NodeTable {
   settle(node: Node): void {
     if (node.lookups > 0 || node.handles > 0 || this.nodes.get(node.ino) !== node) return;
     this.nodes.delete(node.ino);
+    if (this.nodes.size <= this.maxNodes) this.crowdedAt = this.maxNodes + 1;
     const nr = groupOf(node.ino);
     const set = this.groups.get(nr);
     set?.delete(node);
@@ -105,6 +146,10 @@ export class NodeTable {
       this.groups.set(nr, set);
     }
     set.add(node);
+    if (this.nodes.size >= this.crowdedAt) {
+      this.crowdedAt = this.nodes.size + this.batchNodes;
+      this.crowded();
+    }
     return node;
   }
 }

@@ -24,6 +24,8 @@ export interface SessionOptions {
   acl?: boolean;
   /** Names are cached by the kernel where locks allow it; default true. (fuse.md 5.6) */
   nameCaching?: boolean;
+  /** Inodes that the kernel may keep; beyond it unused ones are pruned. */
+  inodesMax?: number;
 }
 
 export interface SessionHooks {
@@ -57,7 +59,7 @@ export class FuseSession {
       } catch (e) {
         hooks.log(`evict of inode ${ino} failed: ${asScoutfsError(e).message}`, e);
       }
-    });
+    }, opts.inodesMax, () => { drain.pruneOldest(); });
     this.channel = new Channel(device, parts.ops, {
       handle: (r) => dispatcher.handle(r),
       admits: (r) => drain.admits(r),

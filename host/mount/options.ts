@@ -30,6 +30,8 @@ export interface MountOptions {
   coreMemoryMb: number;
   /** Whether the kernel may keep names and attributes while the lock is held. */
   kernelCache: number;
+  /** Inodes that the kernel may keep in its caches. */
+  kernelInodesMax: number;
   readOnly: boolean;
   /** Generic options that the kernel enforces: passed on as they are. */
   kernelOptions: string[];

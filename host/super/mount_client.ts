@@ -23,7 +23,7 @@ import { Forest } from '../mount/forest.js';
 import { InoPools } from '../mount/ino_pool.js';
 import { LockClient, LockKind, modeServes } from '../mount/lock.js';
 import { MountOp, MountOps } from '../mount/op_context.js';
-import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { MODE_NULL, MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
 import { Trans } from '../mount/trans.js';
 import type { Log, LogLevel } from '../observe/log.js';
 import { MemberFiles } from '../server/member_files.js';
@@ -43,6 +43,8 @@ const ITEM_SHARE = 0.3;
 const MIB = 1024 * 1024;
 /** A lock taken away less than this ago is not worth kernel caching (fuse.md 5.1). */
 const CONTENDED_MS = 200;
+/** Unused inodes of a lock that went away are pruned this much later (fuse.md 5.3 step 8). */
+const PRUNE_DELAY_MS = 100;
 
 /** An operation of our own asks nothing of its caller. */
 const NO_CALL: Call = {
@@ -53,7 +55,7 @@ const NO_CALL: Call = {
 
 /** The kernel's side of a mount, which knows what the kernel may have cached. */
 export interface KernelSide {
-  readonly drain: Pick<KernelDrain, 'drain'>;
+  readonly drain: Pick<KernelDrain, 'drain' | 'prune'>;
   /** The inodes that the kernel refers to. */
   inos(): Iterable<number>;
 }
@@ -115,6 +117,7 @@ export class MountClient {
       drain: async (lock, from, to) => {
         await this.session?.drain.drain(lock.firstIno, from, to);
         this.fs.lockLost(lock.firstIno, LOCK_INODE_GROUP_NR);
+        if (to === MODE_NULL) this.pruneLater(lock.firstIno);
       },
       dropQuotaRules: () => { /* no rules are cached */ },
       idleCount: () => options.lockIdleCount,
@@ -269,6 +272,17 @@ export class MountClient {
   private missing(lock: LockPtr): never {
     const key = this.core.copyOut(ITEM_WINDOWS.missing, 32);
     throw new Wait(this.forest.read(lock, key));
+  }
+
+  /**
+   * Inodes that the kernel keeps without using them hold open map bits, which keep other
+   * mounts from deleting them. Unhurried, and not while the lock comes and goes.
+   */
+  private pruneLater(firstIno: number): void {
+    this.env.clock.after(PRUNE_DELAY_MS, () => {
+      const lock = this.locks.peek(LockKind.inode, firstIno);
+      if (lock === null || lock.mode === MODE_NULL) this.session?.drain.prune(firstIno);
+    });
   }
 
   private mayCache(ino: number): boolean {

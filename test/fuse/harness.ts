@@ -73,8 +73,9 @@ export class Daemon {
   }
 
   async mount(opts: MountOptions): Promise<void> {
-    const { plain = false, guarded = false } = opts;
-    const { connection } = await this.call('mount', { dir: this.dir, plain, on: guarded }) as
+    const { plain = false, guarded = false, inodesMax } = opts;
+    const { connection } = await this.call('mount',
+      { dir: this.dir, plain, on: guarded, inodesMax }) as
       { connection: number };
     this.connection = connection;
   }
@@ -110,6 +111,8 @@ export class Daemon {
 
 export interface MountOptions {
   plain?: boolean;
+  /** Of the session: inodes that the kernel may keep. */
+  inodesMax?: number;
   /** Operations can be held back and broken. */
   guarded?: boolean;
 }

@@ -20,6 +20,7 @@ interface Command {
   cmd: string;
   dir?: string;
   plain?: boolean;
+  inodesMax?: number;
   op?: string;
   on?: boolean;
   ino?: number;
@@ -104,7 +105,7 @@ async function mount(c: Command): Promise<unknown> {
     end: (why) => { process.send?.({ ended: why }); },
     fatal: (message) => { log.push(`fatal: ${message}`); void abortFuse(connection); },
     log: (message) => { log.push(message); },
-  });
+  }, c.inodesMax === undefined ? {} : { inodesMax: c.inodesMax });
   session.start();
   served = { session, mem, notify: (bytes) => device.notify(bytes), connection };
   return { connection };

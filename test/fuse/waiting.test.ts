@@ -291,3 +291,18 @@ t.test('prune makes the kernel forget', { skip: missing ?? false }, async (t) =>
   t.same((await daemon.state()).inos.sort(), [1, ino], 'the root and the open file stay');
   fs.closeSync(fd);
 });
+
+t.test('no more inodes are kept than the limit', { skip: missing ?? false }, async (t) => {
+  const limit = 1000;
+  const daemon = await mountMemfs({ inodesMax: limit });
+  t.teardown(() => daemon.stop());
+  fs.mkdirSync(join(daemon.dir, 'd'));
+  const open = fs.openSync(join(daemon.dir, 'open'), 'w+');
+  for (let i = 0; i < 3 * limit; i++) fs.writeFileSync(join(daemon.dir, 'd', `f${i}`), '');
+  const { inos, drain } = await daemon.state();
+  t.ok(inos.length < 2 * limit, `${inos.length} inodes are known`);
+  t.ok((drain['pruned'] ?? 0) > 0, 'because older ones were pruned');
+  t.ok(inos.includes(fs.fstatSync(open).ino), 'the open file stays');
+  fs.closeSync(open);
+  t.equal(fs.readFileSync(join(daemon.dir, 'd', 'f7'), 'utf8'), '', 'names are found again');
+});

@@ -75,7 +75,9 @@ class SimCall implements Call {
 
 export class SimKernel implements KernelSide {
   readonly nodes: NodeTable;
-  readonly drain: KernelSide['drain'] = { drain: () => Promise.resolve() };
+  readonly drain: KernelSide['drain'] = {
+    drain: () => Promise.resolve(), prune: () => undefined,
+  };
   private readonly spare: Uint8Array[] = [];
 
   constructor(private readonly client: MountClient) {
