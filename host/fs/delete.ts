@@ -33,7 +33,7 @@ import { tagsOf } from './xattr.js';
 
 /** Extents, and xattr items, removed in one transaction. */
 const DELETE_BATCH_EXTENTS = 64;
-const DELETE_BATCH_XATTRS = 16;
+const DELETE_BATCH_XATTRS = 64;
 
 /** How an attempt ended: nothing to delete, deleted, or someone uses the inode. */
 export type DeleteResult = 'gone' | 'deleted' | 'busy';

@@ -8,6 +8,8 @@ const libc = koffi.load('libc.so.6');
 const llistxattr = libc.func('long llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)');
 const lgetxattr = libc.func(
   'long lgetxattr(const uint8_t *path, const char *name, _Out_ uint8_t *value, size_t size)');
+const lsetxattr = libc.func('int lsetxattr(const uint8_t *path, const char *name, ' +
+  'const uint8_t *value, size_t size, int flags)');
 const truncateFn = libc.func('int truncate(const char *path, long size)');
 const ioctlFn = libc.func('int ioctl(int fd, unsigned long cmd, _Inout_ uint8_t *arg)');
 
@@ -34,6 +36,12 @@ export function getXattr(path: Uint8Array, name: string): Buffer | number {
   const buf = valueBuffer;
   const n = Number(lgetxattr(terminated(path), name, buf, buf.length));
   return n < 0 ? koffi.errno() : Buffer.from(buf.subarray(0, n));
+}
+
+/** Sets an xattr. @returns 0, or the positive errno */
+export function setXattr(path: string, name: string, value: Uint8Array, flags = 0): number {
+  const r = Number(lsetxattr(terminated(Buffer.from(path)), name, value, value.length, flags));
+  return r < 0 ? koffi.errno() : 0;
 }
 
 /** truncate(2) by name, which Node replaces by open, ftruncate and close. */

@@ -11,6 +11,7 @@ import t from 'tap';
 import { Rig, nightly, sh, skipWithoutFuse } from '../lib/mounted.js';
 import { repoDir, tempDir } from '../lib/shared.js';
 import { differences, snapshot } from '../lib/snapshot.js';
+import { letMergesRun, used } from '../lib/usage.js';
 
 const skip = skipWithoutFuse();
 const GIB = 1024 ** 3;
@@ -23,9 +24,6 @@ const NIGHTLY_TREE = process.env['SCOUTFS_TREE'] ?? '/usr/share';
  * trees, search files. The copy needed many times that.
  */
 const META_LEFT_MAX_BLOCKS = 16;
-/** Mounts that merging may take after everything is deleted. */
-const MERGE_MOUNTS_MAX = 4;
-const MERGE_MOUNT_MS = 8000;
 const SHOWN = 20;
 
 /** Directories to copy: [source, name below the mount]. */
@@ -52,28 +50,6 @@ function makeOddities(dir: string): void {
     setfattr -n user.big -v "$(printf '%03000d' 7)" holes 2>/dev/null || true
     d=deep; for i in $(seq 100); do d=$d/level-$i; done; mkdir -p "$d"; echo bottom > "$d/file"
     mkdir wide; cd wide; seq 500 | xargs touch`);
-}
-
-function used(rig: Rig): { meta: number; data: number; freeData: number; inodes: number } {
-  const { summary: s } = rig.checkReport();
-  return {
-    meta: s.usedMetaBlocks, data: s.mappedDataBlocks, freeData: s.freeDataBlocks, inodes: s.inodes,
-  };
-}
-
-/** Mounts until merges have brought the metadata down to `target` blocks, a few times at most. */
-function letMergesRun(rig: Rig, target: number): ReturnType<typeof used> {
-  for (let i = 1; ; i++) {
-    const now = used(rig);
-    if (now.meta <= target || i > MERGE_MOUNTS_MAX) return now;
-    rig.mount('orphan_scan_delay_ms=500');
-    const endMs = performance.now() + MERGE_MOUNT_MS;
-    // transactions are what merges are asked for with
-    while (performance.now() < endMs) {
-      sh('echo x > tick && sync tick && rm tick && sync . && sleep 0.3', rig.mnt);
-    }
-    rig.umount();
-  }
 }
 
 void t.test('a tree comes, stays and goes', { skip, timeout: 3_000_000 }, async (tt) => {

@@ -1,0 +1,42 @@
+/**
+ * What a volume at rest has in use, and waiting until merges have brought that down:
+ * deleted items stay in log trees until they are merged.
+ */
+import type { Rig } from './mounted.js';
+import { sh } from './mounted.js';
+
+/** Mounts that merging may take after everything is deleted. */
+const MERGE_MOUNTS_MAX = 4;
+const MERGE_MOUNT_MS = 8000;
+const POLL_SEC = 0.3;
+
+export interface Usage {
+  meta: number;
+  data: number;
+  freeData: number;
+  inodes: number;
+}
+
+/** Counts of an unmounted volume, as the checker finds them. */
+export function used(rig: Rig): Usage {
+  const { summary: s } = rig.checkReport();
+  return {
+    meta: s.usedMetaBlocks, data: s.mappedDataBlocks, freeData: s.freeDataBlocks, inodes: s.inodes,
+  };
+}
+
+/** Mounts until merges have brought the metadata down to `target` blocks, a few times at most. */
+export function letMergesRun(rig: Rig, target: number): Usage {
+  for (let i = 1; ; i++) {
+    const now = used(rig);
+    if (now.meta <= target || i > MERGE_MOUNTS_MAX) return now;
+    rig.mount('orphan_scan_delay_ms=500');
+    const endMs = performance.now() + MERGE_MOUNT_MS;
+    // transactions are what merges are asked for with
+    while (performance.now() < endMs) {
+      // (where metadata is just above its reserve, creation may fail for a moment)
+      sh(`echo x > tick; sync .; rm -f tick; sync .; sleep ${POLL_SEC}`, rig.mnt);
+    }
+    rig.umount();
+  }
+}
