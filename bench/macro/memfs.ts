@@ -111,6 +111,10 @@ export class MemFs implements VfsOps {
     this.fillEntry(this.inode(entry.ino), out);
   }
 
+  byNumber(_op: Op, _call: Call, ino: number, out: EntryOut): void {
+    this.fillEntry(this.inode(ino), out);
+  }
+
   parentOf(_op: Op, _call: Call, dir: number): number {
     return this.dir(dir).parent;
   }

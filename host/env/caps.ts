@@ -1,22 +1,38 @@
 /**
- * The capabilities of the process behind a request.
+ * The capabilities of the thread behind a request.
  *
  * A FUSE request names the calling thread, not what it may do; its effective
- * capabilities are in /proc. When they cannot be read (the caller is gone, or in a pid
- * namespace we do not see) the answer is no. Source: xattr.md 10.
+ * capabilities are in /proc. They count only in our own user namespace: whoever makes a
+ * namespace of his own has all of them there, and none here. When something cannot be
+ * read (the caller is gone, or in a pid namespace that we do not see) the answer is no.
+ * The user id proves nothing: root may have been stripped of capabilities.
+ * Source: ioctl.md 5.4, xattr.md 10.
  */
 import * as fs from 'node:fs';
 
-const CAP_SYS_ADMIN = 21n;
+/** Numbers of capabilities, as in capabilities(7). */
+export const CAP_SYS_ADMIN = 21;
 
-/** Whether the caller has CAP_SYS_ADMIN. A synchronous read of procfs: only for rare requests. */
-export function isAdmin(pid: number): boolean {
+/**
+ * Whether thread `pid` has the capability. Two synchronous reads of procfs: only for rare
+ * requests. `procDir` is for tests.
+ */
+export function hasCapability(pid: number, capability: number, procDir = '/proc'): boolean {
   if (pid === 0) return false;
   try {
-    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+    const status = fs.readFileSync(`${procDir}/${pid}/status`, 'utf8');
     const caps = /^CapEff:\s*([0-9a-fA-F]+)$/m.exec(status)?.[1];
-    return caps !== undefined && ((BigInt(`0x${caps}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+    if (caps === undefined || ((BigInt(`0x${caps}`) >> BigInt(capability)) & 1n) === 0n) {
+      return false;
+    }
+    return fs.readlinkSync(`${procDir}/${pid}/ns/user`) ===
+      fs.readlinkSync(`${procDir}/self/ns/user`);
   } catch {
     return false;
   }
+}
+
+/** Whether the caller has CAP_SYS_ADMIN. */
+export function isAdmin(pid: number): boolean {
+  return hasCapability(pid, CAP_SYS_ADMIN);
 }

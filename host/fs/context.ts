@@ -40,6 +40,8 @@ export interface FsContext {
   readonly clock: Clock;
   /** 1 or 2. */
   readonly formatVersion: number;
+  /** POSIX ACLs are used. */
+  readonly acl: boolean;
 }
 
 /**

@@ -24,6 +24,7 @@ import { ABSENT } from '../core/items.js';
 import type { Op } from '../mount/op.js';
 import { MODE_READ, MODE_WRITE } from '../mount/op.js';
 import { ScoutfsError, errnoError } from '../observe/errors.js';
+import type { Acls } from './acl_xattr.js';
 import type { FsContext } from './context.js';
 import { DIRENT_BYTES, Entries, checkName, direntType, readdirType } from './dirent.js';
 import type { Entry } from './dirent.js';
@@ -36,9 +37,12 @@ const SYMLINK_MODE = S_IFLNK | 0o777;
 /** Positions above this are the end of a directory. */
 const POS_LAST = Number.MAX_SAFE_INTEGER;
 
-/** What to make: the mode has its type and the umask applied. */
+/** What to make. */
 export interface NewInode {
+  /** As asked for, with the type. */
   mode: number;
+  /** Counts where the directory has no default ACL. */
+  umask: number;
   rdev: number;
   /** Symlinks only. */
   target?: Name;
@@ -47,7 +51,10 @@ export interface NewInode {
 export class Dirs {
   readonly entries: Entries;
 
-  constructor(private readonly cx: FsContext, private readonly inodes: Inodes) {
+  constructor(
+    private readonly cx: FsContext, private readonly inodes: Inodes,
+    private readonly acls: Acls,
+  ) {
     this.entries = new Entries(cx.items);
   }
 
@@ -66,6 +73,18 @@ export class Dirs {
     const lock = op.lockInode(entry.ino, MODE_READ);
     const inode = this.inodes.read(lock, entry.ino);
     this.cx.openMap.set(entry.ino);
+    return inode;
+  }
+
+  /**
+   * An inode from a file handle. Without links it is refused even while it is open: another
+   * mount may be deleting it. (inode.md 5, export.md 2)
+   * @throws Wait, ENOENT
+   */
+  byNumber(op: Op, ino: number): InodeRec {
+    const inode = this.inodes.read(op.lockInode(ino, MODE_READ), ino);
+    if (inode.nlink === 0) throw errnoError('ENOENT');
+    this.cx.openMap.set(ino);
     return inode;
   }
 
@@ -113,6 +132,7 @@ export class Dirs {
     const now = this.cx.clock.now();
     const inode = this.inodes.fresh(dir, ino, what.mode, caller.uid, caller.gid, now);
     inode.rdev = what.rdev;
+    const acls = inode.isLnk ? [] : this.acls.inherit(dirLock, dir, lock, inode, what.umask);
     const { hold } = this.cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -124,6 +144,7 @@ export class Dirs {
       this.createTarget(lock, ino, what.target);
     }
     this.inodes.create(op, lock, inode);
+    this.acls.store(lock, acls);
     this.entries.add(dirLock, lock, dirIno, ino, type, pos, name);
     dir.nextReaddirPos = pos + 1;
     dir.size = addPos(dir.size, name.len);
@@ -134,7 +155,7 @@ export class Dirs {
   }
 
   /** An inode without a name. @throws Wait, ENOSPC */
-  tmpfile(op: Op, caller: Caller, dirIno: number, mode: number): InodeRec {
+  tmpfile(op: Op, caller: Caller, dirIno: number, mode: number, umask: number): InodeRec {
     const dirLock = op.lockInode(dirIno, MODE_WRITE);
     const dir = this.liveDir(dirLock, dirIno);
     const ino = op.allocIno(false);
@@ -144,6 +165,7 @@ export class Dirs {
     const now = this.cx.clock.now();
     const inode = this.inodes.fresh(dir, ino, mode, caller.uid, caller.gid, now);
     inode.nlink = 0;
+    const acls = this.acls.inherit(dirLock, dir, lock, inode, umask);
     const { hold } = this.cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -151,6 +173,7 @@ export class Dirs {
     hold.hold(op, true);
 
     this.inodes.create(op, lock, inode);
+    this.acls.store(lock, acls);
     this.inodes.createOrphan(orphanLock, lock, ino);
     hold.update(dirLock, dir);
     return inode;
@@ -288,7 +311,7 @@ export class Dirs {
 
 /** Creation data of a symlink. */
 export function newSymlink(target: Name): NewInode {
-  return { mode: SYMLINK_MODE, rdev: 0, target };
+  return { mode: SYMLINK_MODE, umask: 0, rdev: 0, target };
 }
 
 /** Whether removing one link leaves none: a directory's own "." counts as one. */

@@ -18,6 +18,7 @@ import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { Acls, aclName } from './acl_xattr.js';
 import { BlockCache, Buffers } from './block_cache.js';
 import type { DataAlloc, PreallocOptions } from './block_map.js';
 import { BlockMap } from './block_map.js';
@@ -61,6 +62,8 @@ export interface FsDeps {
   transData: TransData;
   clock: Clock;
   formatVersion: number;
+  /** POSIX ACLs are used; default true. */
+  acl?: boolean;
   prealloc: PreallocOptions;
   /** The server's counts. */
   statfs(): Promise<NetStatfs>;
@@ -82,6 +85,7 @@ export class FileSystem implements VfsOps {
   private readonly dirs: Dirs;
   private readonly renames: Renames;
   private readonly xattrs: Xattrs;
+  private readonly acls: Acls;
   private readonly ioctls: Ioctls;
   private readonly space: Space;
   private readonly data: Data;
@@ -94,11 +98,13 @@ export class FileSystem implements VfsOps {
     const { items, openMap, clock, formatVersion, dataDevice } = deps;
     this.cx = {
       items, openMap, clock, formatVersion, hold: new IndexHold(items, formatVersion),
+      acl: deps.acl ?? true,
     };
     this.inodes = new Inodes(this.cx);
-    this.dirs = new Dirs(this.cx, this.inodes);
-    this.renames = new Renames(this.cx, this.inodes, this.dirs);
     this.xattrs = new Xattrs(this.cx, this.inodes);
+    this.acls = new Acls(this.cx, this.inodes, this.xattrs);
+    this.dirs = new Dirs(this.cx, this.inodes, this.acls);
+    this.renames = new Renames(this.cx, this.inodes, this.dirs);
     this.ioctls = new Ioctls(this.inodes);
     const extents = new Extents(items);
     const buffers = new Buffers();
@@ -110,7 +116,7 @@ export class FileSystem implements VfsOps {
       writer: new DataWriter(dataDevice, guard, deps.transData, clock),
       requestCommit: () => deps.requestCommit(),
     };
-    this.space = new Space(d);
+    this.space = new Space(d, this.acls);
     this.data = new Data(d, this.space);
     this.deletes = new Deletes(d, this.xattrs, deps.ops);
   }
@@ -119,6 +125,10 @@ export class FileSystem implements VfsOps {
     const inode = this.dirs.lookup(op, dir, name);
     out.ino = 0;
     if (inode !== null) this.entry(inode, out);
+  }
+
+  byNumber(op: Op, _call: Call, ino: number, out: EntryOut): void {
+    this.entry(this.dirs.byNumber(op, ino), out);
   }
 
   parentOf(op: Op, _call: Call, dir: number): number {
@@ -153,26 +163,26 @@ export class FileSystem implements VfsOps {
 
   mknod(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number, rdev: number,
     out: EntryOut): void {
-    const what = { mode: mode & ~umask, rdev: rdevFromUser(rdev) };
+    const what = { mode, umask, rdev: rdevFromUser(rdev) };
     this.entry(this.dirs.make(op, call, dir, name, what), out);
   }
 
   mkdir(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
     out: EntryOut): void {
-    const what = { mode: typed(mode & ~umask, S_IFDIR), rdev: 0 };
+    const what = { mode: typed(mode, S_IFDIR), umask, rdev: 0 };
     this.entry(this.dirs.make(op, call, dir, name, what), out);
   }
 
   create(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
     _flags: number, out: EntryOut, open: OpenOut): void {
-    const what = { mode: typed(mode & ~umask, S_IFREG), rdev: 0 };
+    const what = { mode: typed(mode, S_IFREG), umask, rdev: 0 };
     this.entry(this.dirs.make(op, call, dir, name, what), out);
     open.fh = 0;
   }
 
   tmpfile(op: Op, call: Call, dir: number, mode: number, umask: number, _flags: number,
     out: EntryOut, open: OpenOut): void {
-    const inode = this.dirs.tmpfile(op, call, dir, typed(mode & ~umask, S_IFREG));
+    const inode = this.dirs.tmpfile(op, call, dir, typed(mode, S_IFREG), umask);
     this.unlinked.add(inode.ino);
     this.entry(inode, out);
     open.fh = 0;
@@ -255,12 +265,16 @@ export class FileSystem implements VfsOps {
     fillStatfs(this.stats.value, out);
   }
 
-  setxattr(op: Op, call: Call, ino: number, name: Name, value: Uint8Array, flags: number): void {
-    this.xattrs.set(op, ino, name, value, flags, () => this.deps.isAdmin(call));
+  setxattr(op: Op, call: Call, ino: number, name: Name, value: Uint8Array, flags: number,
+    killSgid: boolean): void {
+    const acl = aclName(name);
+    if (acl !== null) this.acls.set(op, ino, acl, value, killSgid);
+    else this.xattrs.set(op, ino, name, value, flags, () => this.deps.isAdmin(call));
   }
 
   getxattr(op: Op, _call: Call, ino: number, name: Name): Uint8Array {
-    return this.xattrs.get(op, ino, name);
+    const acl = aclName(name);
+    return acl !== null ? this.acls.get(op, ino, acl) : this.xattrs.get(op, ino, name);
   }
 
   listxattr(op: Op, _call: Call, ino: number): Uint8Array {
@@ -268,7 +282,9 @@ export class FileSystem implements VfsOps {
   }
 
   removexattr(op: Op, call: Call, ino: number, name: Name): void {
-    this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
+    const acl = aclName(name);
+    if (acl !== null) this.acls.set(op, ino, acl, null, false);
+    else this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
   }
 
   ioctl(op: Op, _call: Call, ino: number, req: IoctlIn, out: IoctlOut): undefined {

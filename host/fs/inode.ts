@@ -52,7 +52,7 @@ export class Inodes {
 
   /**
    * A new inode in `dir` as a record: owner, group and set-gid inherited, times now.
-   * `mode` has the umask applied. Nothing is stored.
+   * Umask or default ACL are not applied yet (`acl_xattr.ts`). Nothing is stored.
    */
   fresh(dir: InodeRec, ino: number, mode: number, uid: number, gid: number, now: WallTime):
   InodeRec {

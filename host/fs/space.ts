@@ -19,6 +19,7 @@ import type { WallTime } from '../env/clock.js';
 import type { Op } from '../mount/op.js';
 import { MODE_WRITE, Wait } from '../mount/op.js';
 import { errnoError } from '../observe/errors.js';
+import type { Acls } from './acl_xattr.js';
 import type { Stop } from './block_map.js';
 import { repeat } from './context.js';
 import type { DataContext } from './data.js';
@@ -26,6 +27,7 @@ import { WAIT_CHANGE_SIZE } from './data_waiters.js';
 import { BLOCK_BYTES, BLOCK_MAX, extEnd, newExt } from './ext.js';
 import type { InodeRec } from './inode_item.js';
 import { S_IFMT } from './inode_item.js';
+import type { PartsChange } from './xattr.js';
 import type { SetAttr } from './vfs.js';
 import {
   SET_ATIME, SET_ATIME_NOW, SET_GID, SET_KILL_SUIDGID, SET_MODE, SET_MTIME, SET_MTIME_NOW,
@@ -44,7 +46,9 @@ const ATTRS = SET_MODE | SET_UID | SET_GID | SET_ATIME | SET_MTIME | SET_ATIME_N
 export class Space {
   private readonly e = newExt();
 
-  constructor(private readonly d: DataContext) {}
+  constructor(
+    private readonly d: DataContext, private readonly acls: Acls,
+  ) {}
 
   /**
    * @returns the inode as changed, or a promise of it when more transactions are needed
@@ -77,13 +81,22 @@ export class Space {
   }
 
   private setAttrs(op: Op, lock: LockPtr, inode: InodeRec, set: SetAttr): InodeRec {
+    const acl = this.lookChmod(lock, inode, set);
     const { hold, clock } = this.d.cx;
     hold.begin(op);
     hold.will(inode, false);
     hold.hold(op, false);
+    this.acls.store(lock, acl);
     applyAttrs(inode, set, clock.now());
     hold.update(lock, inode);
     return inode;
+  }
+
+  /** What a new mode does to the access ACL. @throws Wait, EIO; EOPNOTSUPP for symlinks */
+  private lookChmod(lock: LockPtr, inode: InodeRec, set: SetAttr): PartsChange[] {
+    if ((set.valid & SET_MODE) === 0) return [];
+    if (inode.isLnk) throw errnoError('EOPNOTSUPP');
+    return this.acls.planChmod(lock, inode, set.mode);
   }
 
   /** The size and all else that `set` gives, in one transaction. */
@@ -100,6 +113,7 @@ export class Space {
     const zero = size < inode.size ? this.lookTail(lock, inode, size) : null;
     if (shrinking) map.lookRange(lock, ino, first, BLOCK_MAX, TRUNCATE_BATCH_EXTENTS);
     const offline = inode.offlineBlocks;
+    const acl = this.lookChmod(lock, inode, set);
     const { hold } = cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -116,6 +130,7 @@ export class Space {
       if (next !== 0) inode.flags |= INO_FLAG_TRUNCATE;
       guard.unmapped(ino);
     }
+    this.acls.store(lock, acl);
     if ((set.valid & ATTRS) !== 0) applyAttrs(inode, set, now);
     hold.update(lock, inode);
     if (zero !== null) this.sendTail(inode, zero);

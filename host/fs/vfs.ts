@@ -21,7 +21,7 @@
  *   - An interrupted caller whose operation is parked (threw `Wait`) is answered
  *     EINTR and its op is ended; the method is then not called again.
  *
- * Node ids are inode numbers. The dispatcher counts the kernel's references and
+ * Everything here is named by inode number. The dispatcher counts the kernel's references and
  * handles of every node and calls `evict` once when both have gone.
  *
  * Long timeouts: a reply lets the kernel cache attributes or a name when the
@@ -231,6 +231,10 @@ export const XATTR_REPLACE = 2;
 export interface VfsOps {
   /** Resolves a name; a missing one is `out.ino` = 0, not an error. */
   lookup(op: Op, call: Call, dir: number, name: Name, out: EntryOut): void;
+  /**
+   * An inode from a file handle: LOOKUP of "." and "..". @throws ENOENT when it has no link left
+   */
+  byNumber(op: Op, call: Call, ino: number, out: EntryOut): void;
   /** The parent of a directory (the root's is the root): LOOKUP of ".." and readdir's "..". */
   parentOf(op: Op, call: Call, dir: number): number;
   /** The kernel dropped its last reference and the last handle is closed. Not a request. */

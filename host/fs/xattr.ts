@@ -10,6 +10,7 @@
  * delta items, indexes by items under the INDX lock. Names with the srch tag
  * need the core's srch log; where the core does not offer it they are refused.
  *
+ * POSIX ACLs are xattrs too, but have rules of their own (`acl_xattr.ts`).
  * Source: xattr.md 1 to 6. The order of errors is that of section 4.
  */
 import {
@@ -24,6 +25,7 @@ import { MODE_READ, MODE_WRITE } from '../mount/op.js';
 import { ScoutfsError, errnoError } from '../observe/errors.js';
 import type { FsContext } from './context.js';
 import type { Inodes } from './inode.js';
+import type { InodeRec } from './inode_item.js';
 import type { Name } from './vfs.js';
 import { XATTR_CREATE, XATTR_REPLACE } from './vfs.js';
 import type { XattrTags } from './xattr_tags.js';
@@ -33,7 +35,6 @@ const HASH_MAX = 0xffffffff;
 const U64_MASK = (1n << 64n) - 1n;
 const PREFIXES = ['user.', 'trusted.', 'security.', 'scoutfs.'].map((p) => Buffer.from(p));
 const USER = Buffer.from('user.');
-const ACLS = ['system.posix_acl_access', 'system.posix_acl_default'].map((n) => Buffer.from(n));
 const EMPTY = new Uint8Array(0);
 
 /** Changes to side items that go with an xattr; what the change part applies. */
@@ -42,8 +43,19 @@ export interface SideChange {
   indx: { lock: LockPtr; key: WideKey; create: boolean } | null;
 }
 
+/** A change of one xattr's items; what the change part applies. */
+export interface PartsChange {
+  ino: number;
+  hash: number;
+  id: number;
+  name: Uint8Array;
+  /** null removes the xattr. */
+  value: Uint8Array | null;
+  oldParts: number;
+}
+
 /** An xattr that exists. */
-interface Found {
+export interface Found {
   hash: number;
   id: number;
   valLen: number;
@@ -54,7 +66,7 @@ interface Found {
 export class Xattrs {
   constructor(private readonly cx: FsContext, private readonly inodes: Inodes) {}
 
-  /** @throws Wait, EOPNOTSUPP, ENODATA, EIO */
+  /** @throws Wait, EOPNOTSUPP, EINVAL, ENODATA, EIO */
   get(op: Op, ino: number, name: Name): Uint8Array {
     const bytes = nameOf(name);
     checkPrefix(bytes);
@@ -92,31 +104,28 @@ export class Xattrs {
     admin: () => boolean): void {
     const bytes = nameOf(name);
     checkPrefix(bytes);
-    if (ACLS.some((n) => n.equals(bytes))) throw errnoError('EOPNOTSUPP');
     const tags = this.checkNew(bytes, value, flags, admin);
     const lock = op.lockInode(ino, MODE_WRITE);
     const inode = this.inodes.read(lock, ino);
-    if (inode.retained && startsWith(bytes, USER)) throw errnoError('EPERM');
+    // the kernel says the same, of a type that may have changed since
+    if (startsWith(bytes, USER) && (inode.retained || !(inode.isReg || inode.isDir))) {
+      throw errnoError('EPERM');
+    }
     const old = this.find(lock, ino, bytes);
     if (old === null && (flags & XATTR_REPLACE) !== 0) throw errnoError('ENODATA');
     if (old !== null && (flags & XATTR_CREATE) !== 0) throw errnoError('EEXIST');
-    if (old === null && value === null) return;
     if (tags.indx && value !== null && value.length > 0) throw errnoError('EINVAL');
     if (tags.indx && value !== null && old !== null) return;
-
-    const hash = old?.hash ?? this.hash(bytes);
-    const id = old?.id ?? inode.nextXattrId;
-    const parts = value === null ? 0 : xattrParts(bytes.length, value.length).nr;
-    this.touchParts(lock, ino, hash, id, Math.max(parts, old?.parts ?? 0));
-    const side = this.sideOf(op, tags, bytes, ino, id, old?.value ?? null, value);
+    const change = this.planParts(lock, inode, bytes, old, value);
+    if (change === null) return;
+    const side = this.sideOf(op, tags, bytes, ino, change.id, old?.value ?? null, value);
     const { hold } = this.cx;
     hold.begin(op);
     hold.will(inode, false);
     hold.hold(op, true);
 
-    if (old === null) inode.nextXattrId += 1;
     this.applySide(lock, side);
-    this.changeParts(lock, ino, hash, id, bytes, value, old?.parts ?? 0);
+    this.applyParts(lock, change);
     inode.touch(this.cx.clock.now(), false);
     hold.update(lock, inode);
   }
@@ -186,7 +195,7 @@ export class Xattrs {
   }
 
   /** Finds an xattr with its whole value. @throws Wait, EIO */
-  private find(lock: LockPtr, ino: number, bytes: Uint8Array): Found | null {
+  find(lock: LockPtr, ino: number, bytes: Uint8Array): Found | null {
     const { items } = this.cx;
     items.nameBytes.set(bytes);
     const n = items.lookupXattr(lock, ino, bytes.length);
@@ -223,20 +232,35 @@ export class Xattrs {
     return this.cx.items.next(lock, FS_ZONE, ino, XATTR_TYPE, hash, id, part, HASH_MAX);
   }
 
+  /**
+   * The look part of giving a name its value, or none. `old` is what the name has now, null also
+   * for a new inode. A new xattr takes its id from the record.
+   * @returns null when there is nothing to remove
+   * @throws Wait
+   */
+  planParts(lock: LockPtr, inode: InodeRec, name: Uint8Array, old: Found | null,
+    value: Uint8Array | null): PartsChange | null {
+    if (old === null && value === null) return null;
+    const { ino } = inode;
+    const hash = old?.hash ?? this.hash(name);
+    const id = old?.id ?? inode.nextXattrId++;
+    const oldParts = old?.parts ?? 0;
+    const parts = value === null ? 0 : xattrParts(name.length, value.length).nr;
+    for (let part = 0; part < Math.max(parts, oldParts); part++) {
+      this.cx.items.touch(lock, FS_ZONE, ino, XATTR_TYPE, hash, id, part);
+    }
+    return { ino, hash, id, name, value, oldParts };
+  }
+
   private hash(bytes: Uint8Array): number {
     this.cx.items.nameBytes.set(bytes);
     return this.cx.items.xattrHash(bytes.length);
   }
 
-  private touchParts(lock: LockPtr, ino: number, hash: number, id: number, nr: number): void {
-    for (let part = 0; part < nr; part++) {
-      this.cx.items.touch(lock, FS_ZONE, ino, XATTR_TYPE, hash, id, part);
-    }
-  }
-
-  private changeParts(lock: LockPtr, ino: number, hash: number, id: number, name: Uint8Array,
-    value: Uint8Array | null, oldParts: number): void {
+  /** The change part of `planParts`; `lock` is I(ino) W. */
+  applyParts(lock: LockPtr, change: PartsChange): void {
     const { items } = this.cx;
+    const { ino, hash, id, name, value, oldParts } = change;
     const { totalBytes, nr } = value === null ? { totalBytes: 0, nr: 0 } :
       xattrParts(name.length, value.length);
     for (let part = 0; part < nr; part++) {
@@ -277,9 +301,11 @@ function startsWith(bytes: Uint8Array, prefix: Uint8Array): boolean {
   return bytes.length >= prefix.length && prefix.every((b, i) => bytes[i] === b);
 }
 
+/** @throws EOPNOTSUPP; EINVAL for a prefix alone, as Linux file systems have it */
 function checkPrefix(bytes: Uint8Array): void {
-  if (PREFIXES.some((p) => startsWith(bytes, p)) || ACLS.some((n) => n.equals(bytes))) return;
-  throw errnoError('EOPNOTSUPP');
+  const prefix = PREFIXES.find((p) => startsWith(bytes, p));
+  if (prefix === undefined) throw errnoError('EOPNOTSUPP');
+  if (bytes.length === prefix.length) throw errnoError('EINVAL');
 }
 
 function damaged(ino: number, hash: number): ScoutfsError {

@@ -214,7 +214,7 @@ export class Channel {
 
   private batchForget(r: Request): void {
     const count = Math.min(r.u32(0), Math.floor((r.end - r.off - 8) / 16));
-    for (let i = 0; i < count; i++) this.hooks.forget(r.u64(8 + 16 * i), r.u64(16 + 16 * i));
+    for (let i = 0; i < count; i++) this.hooks.forget(r.node(8 + 16 * i), r.u64(16 + 16 * i));
   }
 
   /** The caller of a waiting request got a signal: only waits can be given up. */

@@ -33,7 +33,6 @@ import type { Request } from './request.js';
 const LONG_SEC = 1e9;
 const NAME_MAX_BYTES = 255;
 const SYMLINK_MAX_BYTES = 4095;
-const XATTR_NAME_MAX_BYTES = 255;
 /** What the names of both POSIX ACLs begin with. */
 const ACL_NAMES = new TextEncoder().encode('system.posix_acl_');
 
@@ -64,8 +63,9 @@ export class Dispatcher {
     this.registerDirectories();
   }
 
-  /** Runs one request. @throws Wait, or the operation's error */
+  /** Runs one request. @throws Wait, or the operation's error; ESTALE for impossible node ids */
   handle(r: Request): Done {
+    if (!Number.isSafeInteger(r.nodeid)) throw errnoError('ESTALE');
     const handler = this.handlers[r.opcode];
     if (handler !== undefined) return handler(r);
     // also COPY_FILE_RANGE, BMAP, POLL and ACCESS: the kernel then helps itself
@@ -112,7 +112,7 @@ export class Dispatcher {
     this.on(OP.RENAME, (r) => this.rename(r, 8, 0));
     this.on(OP.RENAME2, (r) => this.rename(r, 16, r.u32(8)));
     this.on(OP.LINK, (r) => {
-      vfs.link(op(r), r, r.u64(0), r.nodeid, nameAt(r, 8), r.entry);
+      vfs.link(op(r), r, r.node(0), r.nodeid, nameAt(r, 8), r.entry);
       return this.replyCreated(r);
     });
     this.on(OP.READLINK, (r) => this.replyBytes(r, vfs.readlink(op(r), r, r.nodeid)));
@@ -148,7 +148,7 @@ export class Dispatcher {
     this.on(OP.LISTXATTR, (r) => this.replySized(r, r.u32(0),
       vfs.listxattr(op(r), r, r.nodeid)));
     this.on(OP.REMOVEXATTR, (r) => {
-      vfs.removexattr(op(r), r, r.nodeid, nameAt(r, 0, XATTR_NAME_MAX_BYTES));
+      vfs.removexattr(op(r), r, r.nodeid, nameAt(r, 0, Infinity));
       return this.replyEmpty(r);
     });
   }
@@ -216,8 +216,7 @@ export class Dispatcher {
     if (isDots(name)) {
       // only asked by those who decode file handles: no name is behind the answer
       const ino = name.len === 1 ? dir : this.vfs.parentOf(op(r), r, dir);
-      this.vfs.getattr(op(r), r, ino, r.entry);
-      r.entry.ino = ino;
+      this.vfs.byNumber(op(r), r, ino, r.entry);
       r.entry.entryCacheable = false;
     } else {
       this.vfs.lookup(op(r), r, dir, name, r.entry);
@@ -247,7 +246,7 @@ export class Dispatcher {
   }
 
   private rename(r: Request, namesAt: number, flags: number): Done {
-    const newDir = r.u64(0);
+    const newDir = r.node(0);
     const after = r.takeName(namesAt, r.name);
     if (after < 0 || r.takeName(after, r.name2) < 0) throw errnoError('EINVAL');
     limit(r.name, NAME_MAX_BYTES);
@@ -319,7 +318,7 @@ export class Dispatcher {
   }
 
   private getxattr(r: Request): Done {
-    const name = nameAt(r, 8, XATTR_NAME_MAX_BYTES);
+    const name = nameAt(r, 8, Infinity);
     const node = this.nodes.get(r.nodeid);
     // the kernel keeps ACLs, and their absence, until attributes are invalidated
     if (node !== undefined && startsWith(name, ACL_NAMES)) node.attrGiven = true;
@@ -330,7 +329,6 @@ export class Dispatcher {
     const sizeBytes = r.u32(0);
     const after = r.takeName(16);
     if (after < 0) throw errnoError('EINVAL');
-    limit(r.name, XATTR_NAME_MAX_BYTES);
     const start = r.off + after;
     if (start + sizeBytes > r.end) throw errnoError('EINVAL');
     const value = r.bytes.subarray(start, start + sizeBytes);
@@ -500,7 +498,7 @@ function limit(name: Name, maxBytes: number): void {
   if (name.len > maxBytes) throw errnoError('ENAMETOOLONG');
 }
 
-/** The one name of a request. @throws EINVAL, ENAMETOOLONG */
+/** The one name of a request; `vfs` limits those of xattrs. @throws EINVAL, ENAMETOOLONG */
 function nameAt(r: Request, o: number, maxBytes = NAME_MAX_BYTES): Name {
   if (r.takeName(o) < 0) throw errnoError('EINVAL');
   limit(r.name, maxBytes);

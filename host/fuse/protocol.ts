@@ -14,6 +14,7 @@
  */
 import type { BytePos } from '../core/bytepos.js';
 import { getPos, setPos } from '../core/bytepos.js';
+import { ROOT_INO } from '../core/constants.js';
 import type { Attr, SetAttr, StatfsOut } from '../fs/vfs.js';
 import { SET_SIZE } from '../fs/vfs.js';
 
@@ -112,6 +113,28 @@ export function putU64(v: DataView, o: number, n: number): void {
   v.setUint32(o + 4, Math.floor(n / TWO32), true);
 }
 
+/**
+ * Node ids are inode numbers with their 32-bit halves swapped; the root's is 1, as the kernel
+ * has it, and what would have been the root's belongs to the number that swaps to 1. Together
+ * with generation 0 the kernel's own file handles (high half, low half, generation) then begin
+ * with the inode number in little endian, as clients of upstream make them by hand.
+ * Requests, replies and notifications convert here; everything else knows inode numbers only.
+ * Source: ioctl.md 8.
+ *
+ * @returns the inode number; above 2^53, and inexact, for ids that no inode can have
+ */
+export function getNodeId(v: DataView, o: number): number {
+  const ino = v.getUint32(o, true) * TWO32 + v.getUint32(o + 4, true);
+  return ino === TWO32 || ino === ROOT_INO ? TWO32 + ROOT_INO - ino : ino;
+}
+
+/** The inverse of `getNodeId`; 0, which names no node, stays 0. */
+export function putNodeId(v: DataView, o: number, ino: number): void {
+  const swapped = ino === TWO32 || ino === ROOT_INO ? TWO32 + ROOT_INO - ino : ino;
+  v.setUint32(o, Math.floor(swapped / TWO32), true);
+  v.setUint32(o + 4, swapped >>> 0, true);
+}
+
 /** Reads an i64 as a number. */
 export function getI64(v: DataView, o: number): number {
   return v.getUint32(o, true) + v.getInt32(o + 4, true) * TWO32;
@@ -159,10 +182,10 @@ export function putAttr(v: DataView, o: number, a: Attr): void {
   v.setUint32(o + 84, 0, true);
 }
 
-/** A name's reply; `entrySec` and `attrSec` are how long the kernel may keep its two halves. */
+/** A name's reply, generation 0; `entrySec` and `attrSec` are how long the kernel may keep its two halves. */
 export function putEntryOut(v: DataView, o: number, ino: number, a: Attr, entrySec: number,
   attrSec: number): void {
-  putU64(v, o, ino);
+  putNodeId(v, o, ino);
   putU64(v, o + 8, 0);
   putU64(v, o + 16, entrySec);
   putU64(v, o + 24, attrSec);
@@ -264,7 +287,7 @@ function notification(code: number, bodyBytes: number): { message: Uint8Array; v
  */
 export function invalInodeMessage(ino: number, offset: number, lenBytes: number): Uint8Array {
   const { message, view } = notification(NOTIFY.INVAL_INODE, 24);
-  putU64(view, 16, ino);
+  putNodeId(view, 16, ino);
   putI64(view, 24, offset);
   putI64(view, 32, lenBytes);
   return message;
@@ -277,14 +300,14 @@ export function incEpochMessage(): Uint8Array {
 export function pruneMessage(inos: readonly number[]): Uint8Array {
   const { message, view } = notification(NOTIFY.PRUNE, 16 + 8 * inos.length);
   view.setUint32(16, inos.length, true);
-  inos.forEach((ino, i) => { putU64(view, 32 + 8 * i, ino); });
+  inos.forEach((ino, i) => { putNodeId(view, 32 + 8 * i, ino); });
   return message;
 }
 
 /** Puts bytes into the page cache, which also raises the kernel's idea of the size. */
 export function storeMessage(ino: number, offset: BytePos, data: Uint8Array): Uint8Array {
   const { message, view } = notification(NOTIFY.STORE, 24 + data.length);
-  putU64(view, 16, ino);
+  putNodeId(view, 16, ino);
   setPos(view, 24, offset);
   view.setUint32(32, data.length, true);
   message.set(data, 40);

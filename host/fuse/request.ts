@@ -16,7 +16,8 @@ import type {
 import type { Op } from '../mount/op.js';
 import { assert } from '../observe/errors.js';
 import {
-  EXT_GROUPS, IN_HEADER_BYTES, OP, OP_FIXED_BYTES, OP_LIMIT, getU64, newAttr, newSetAttr,
+  EXT_GROUPS, IN_HEADER_BYTES, OP, OP_FIXED_BYTES, OP_LIMIT, getNodeId, getU64, newAttr,
+  newSetAttr,
 } from './protocol.js';
 
 /** Bytes of one extension's own header: size and type. */
@@ -33,6 +34,7 @@ class MutableName implements Name {
 export class Request implements Call {
   opcode = 0;
   unique = 0;
+  /** The inode the request is about. */
   nodeid = 0;
   uid = 0;
   gid = 0;
@@ -80,7 +82,7 @@ export class Request implements Call {
     this.view = v;
     this.opcode = v.getUint32(REQUEST_OFF + 4, true);
     this.unique = getU64(v, REQUEST_OFF + 8);
-    this.nodeid = getU64(v, REQUEST_OFF + 16);
+    this.nodeid = getNodeId(v, REQUEST_OFF + 16);
     this.uid = v.getUint32(REQUEST_OFF + 24, true);
     this.gid = v.getUint32(REQUEST_OFF + 28, true);
     this.pid = v.getUint32(REQUEST_OFF + 32, true);
@@ -115,6 +117,11 @@ export class Request implements Call {
 
   u64(o: number): number {
     return getU64(this.view, this.off + o);
+  }
+
+  /** The inode number behind a node id. */
+  node(o: number): number {
+    return getNodeId(this.view, this.off + o);
   }
 
   /** An offset or size, unchecked. */

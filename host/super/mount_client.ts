@@ -256,6 +256,7 @@ export class MountClient {
       transData: { addWrite: (p) => { this.trans.addDataWrite(p); } },
       clock: env.clock,
       formatVersion: Math.min(vol.metaSuper.fmtVers, FORMAT_VERSION_MAX),
+      acl: vol.options.acl,
       prealloc: {
         preallocBlocks: vol.options.dataPreallocBlocks,
         contigOnly: vol.options.dataPreallocContigOnly === 1,

@@ -5,7 +5,7 @@
 import t from 'tap';
 import { realClock } from '../../host/env/clock.js';
 import type { Call, OpSource } from '../../host/fs/vfs.js';
-import { INIT_BIT, OP, getI64, putI64 } from '../../host/fuse/protocol.js';
+import { INIT_BIT, OP, getI64, getNodeId, putI64, putNodeId } from '../../host/fuse/protocol.js';
 import { DirPacker } from '../../host/fuse/readdir.js';
 import { merge, overlaps, pagesOf, subtract } from '../../host/fuse/ranges.js';
 import { FuseSession } from '../../host/fuse/session.js';
@@ -16,7 +16,7 @@ import { MemFs, memCaching } from '../../bench/macro/memfs.js';
 import { SimDevice, body, requestBytes } from './simdevice.js';
 
 const tick = (): Promise<void> => new Promise((done) => { setImmediate(done); });
-const [EIO, EINTR, ENOENT, ENOSYS] = [-5, -4, -2, -38];
+const [EIO, EINTR, ENOENT, ENOSYS, ESTALE] = [-5, -4, -2, -38, -116];
 const MODE = { null: 0, read: 1, write: 2 } as const;
 
 /** An op source that counts what is open. */
@@ -74,6 +74,9 @@ async function started(vfs?: MemFs): Promise<Sim> {
 const lookup = (device: SimDevice, unique: number, name: string): void => {
   device.request(OP.LOOKUP, unique, 1, body(name));
 };
+/** The inode number behind the node id at `o` of a reply or a notification. */
+const nodeOf = (bytes: Buffer, o: number): number =>
+  getNodeId(new DataView(bytes.buffer, bytes.byteOffset), o);
 const mkdir = (device: SimDevice, unique: number, name: string): void => {
   device.request(OP.MKDIR, unique, 1, body(0o755, 0, name));
 };
@@ -226,10 +229,53 @@ t.test('replies nobody takes', async (t) => {
   t.equal(session.nodeCount, 1);
 });
 
+t.test('node ids are swapped inode numbers', async (t) => {
+  const b = Buffer.alloc(8);
+  const v = new DataView(b.buffer, b.byteOffset);
+  const cases: [ino: number, id: bigint][] = [
+    [0, 0n], [1, 1n], [2, 2n << 32n], [1025, 1025n << 32n], [0xffffffff, 0xffffffffn << 32n],
+    [2 ** 32, 1n << 32n], [2 ** 32 + 1, (1n << 32n) + 1n], [2 ** 33 + 5, (5n << 32n) + 2n],
+    [2 ** 53 - 1, (0xffffffffn << 32n) + 0x1fffffn],
+  ];
+  for (const [ino, id] of cases) {
+    putNodeId(v, 0, ino);
+    t.equal(b.readBigUInt64LE(), id, `${ino}`);
+    t.equal(getNodeId(v, 0), ino, `${ino} and back`);
+  }
+
+  const { device } = await started(new MemFs(2 ** 33 + 5));
+  mkdir(device, 8, 'c');
+  device.answer();
+  mkdir(device, 10, 'd');
+  const { body: entry } = device.answer();
+  const ino = nodeOf(entry, 0);
+  t.ok(ino > 2 ** 33, 'a number that needs both halves');
+  t.equal(entry.readBigUInt64LE(0), (BigInt(ino) & 0xffffffffn) << 32n | BigInt(ino) >> 32n);
+  t.equal(entry.readBigUInt64LE(8), 0n, 'generation');
+  t.equal(Number(entry.readBigUInt64LE(40)), ino, 'attributes carry the number itself');
+
+  device.request(OP.LOOKUP, 12, ino, body('.'));
+  t.equal(nodeOf(device.answer().body, 0), ino, 'a handle of it');
+  device.request(OP.LOOKUP, 14, ino, body('..'));
+  t.equal(nodeOf(device.answer().body, 0), 1, 'its parent');
+  device.request(OP.LOOKUP, 16, 4711, body('.'));
+  t.equal(device.answer().error, ESTALE, 'an unknown number');
+  const junk = requestBytes(OP.LOOKUP, 18, 0, body('.'));
+  junk.fill(0xff, 16, 24);
+  device.raw(junk);
+  t.equal(device.answer().error, ESTALE, 'what no number swaps to');
+  const link = Buffer.alloc(8);
+  putNodeId(new DataView(link.buffer, link.byteOffset), 0, ino);
+  device.request(OP.RENAME, 20, 1, body(link, 'd', 'e'));
+  t.equal(device.answer().error, 0, 'bodies name nodes as headers do');
+  device.request(OP.LOOKUP, 22, ino, body('e'));
+  t.equal(nodeOf(device.answer().body, 0), ino);
+});
+
 t.test('references', async (t) => {
   const { device, session } = await started();
   mkdir(device, 10, 'd');
-  const ino = Number(device.answer().body.readBigUInt64LE(0));
+  const ino = nodeOf(device.answer().body, 0);
   lookup(device, 12, 'd');
   device.answer();
   device.request(OP.FORGET, 14, ino, body(1n));

@@ -3,7 +3,7 @@
  */
 import type { FuseDevice, FuseHandlers } from '../../host/env/fuse-device.js';
 import { REQUEST_OFF, SlotPool } from '../../host/env/fuse-slots.js';
-import { putU64 } from '../../host/fuse/protocol.js';
+import { putNodeId, putU64 } from '../../host/fuse/protocol.js';
 
 export interface SimReply {
   unique: number;
@@ -94,7 +94,7 @@ export function requestBytes(opcode: number, unique: number, nodeid: number, bod
   v.setUint32(0, bytes.length, true);
   v.setUint32(4, opcode, true);
   putU64(v, 8, unique);
-  putU64(v, 16, nodeid);
+  putNodeId(v, 16, nodeid);
   v.setUint32(24, 1000, true);
   v.setUint32(28, 100, true);
   v.setUint32(32, 4242, true);

@@ -6,6 +6,7 @@ import * as fs from 'node:fs';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
+import { putNodeId } from '../../host/fuse/protocol.js';
 import { fuseMissing, mountMemfs, ops, opsHelper, sleep, until } from './harness.js';
 import type { Daemon } from './harness.js';
 
@@ -92,7 +93,7 @@ function invalEntry(parent: number, name: string): number[] {
   const message = Buffer.alloc(32 + name.length + 1);
   message.writeUInt32LE(message.length, 0);
   message.writeInt32LE(3, 4);
-  message.writeUInt32LE(parent, 16);
+  putNodeId(new DataView(message.buffer, message.byteOffset), 16, parent);
   message.writeUInt32LE(name.length, 24);
   message.write(name, 32);
   return [...message];

@@ -37,6 +37,7 @@ export interface FakeOptions {
   preallocBlocks?: number;
   contigOnly?: boolean;
   formatVersion?: number;
+  acl?: boolean;
 }
 
 /** Data blocks, handed out ascending; freed ones come back with the next commit. */
@@ -198,17 +199,17 @@ export class FakeMount {
     this.prealloc = {
       preallocBlocks: o.preallocBlocks ?? 2048, contigOnly: o.contigOnly ?? true,
     };
-    this.fs = new FileSystem(this.deps(o.formatVersion ?? 2));
+    this.fs = new FileSystem(this.deps(o.formatVersion ?? 2, o.acl ?? true));
     this.makeRoot(o.formatVersion ?? 2);
   }
 
   readonly ops: OpSource = { begin: () => new FakeOp(this), end: () => undefined };
 
-  private deps(formatVersion: number): FsDeps {
+  private deps(formatVersion: number, acl: boolean): FsDeps {
     const { ops } = this;
     return {
       items: this.items, ops, openMap: this.openMap, dataAlloc: this.alloc,
-      dataDevice: this.device, clock: this.clock, formatVersion, prealloc: this.prealloc,
+      dataDevice: this.device, clock: this.clock, formatVersion, acl, prealloc: this.prealloc,
       transData: {
         addWrite: (io) => {
           this.pendingWrites.add(io);
