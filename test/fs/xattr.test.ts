@@ -3,6 +3,7 @@
  * their totals and indexes, limits and the order of errors, deletion.
  */
 import t from 'tap';
+import { INO_FLAG_RETENTION } from '../../host/core/constants.js';
 import { crc32c } from '../../host/core/crc32c.js';
 import { MODE_READ } from '../../host/mount/op.js';
 import type { Op } from '../../host/mount/op.js';
@@ -171,6 +172,11 @@ void t.test('limits and the order of errors', async (t) => {
   t.equal(await f.set('system.other', 'x'), 'EOPNOTSUPP');
   t.equal(await f.set('nothing', 'x'), 'EOPNOTSUPP');
   t.equal(await f.set('system.posix_acl_access', 'x'), 'EINVAL');
+  for (const prefix of ['user.', 'trusted.', 'security.', 'scoutfs.']) {
+    t.equal(await f.set(prefix, 'x'), 'EINVAL', `${prefix} alone`);
+    t.equal(await f.get(prefix), 'EINVAL');
+  }
+  t.equal(await f.set('', 'x'), 'EOPNOTSUPP');
   t.equal(await f.set(`user.${'n'.repeat(251)}`, 'x'), 'ERANGE');
   t.equal(await f.get(`user.${'n'.repeat(251)}`), 'ENODATA');
   t.equal(await f.set('user.big', Buffer.alloc(65536)), 'E2BIG');
@@ -210,6 +216,115 @@ void t.test('equal hashes, ids and replaced values', async (t) => {
   await f.set('user.first', 'd');
   t.notSame(ids(), before, 'a new one does not');
   await f.m.run((op) => { op.lockInode(f.ino, MODE_READ); });
+  t.strictSame(f.bad(), []);
+});
+
+/** The value of the item whose key begins with `zone` and has `type`. */
+function itemOf(f: File, zone: string, type: string): [key: string, val: Uint8Array] {
+  const found = [...f.m.items.store].find(([k]) => k.startsWith(zone) && k.slice(18, 20) === type);
+  if (found === undefined) throw new Error('no such item');
+  return found;
+}
+
+void t.test('flags are about the whole xattr', async (t) => {
+  const f = await File.make({ waitChance: 0.2 });
+  const parts = (): number => [...f.m.items.store.keys()].filter(
+    (k) => k.startsWith('10') && k.slice(18, 20) === '08').length;
+  t.equal(await f.set('user.a', 'a'.repeat(3000), 2), 'ENODATA');
+  t.equal(await f.set('user.a', 'a'.repeat(3000), 1), 'ok');
+  t.equal(parts(), 4);
+  t.equal(await f.set('user.a', 'b'.repeat(9000), 1), 'EEXIST');
+  t.equal(await f.get('user.a'), 'a'.repeat(3000));
+  t.equal(await f.set('user.a', 'b'.repeat(9000), 2), 'ok', 'parts are added');
+  t.equal(await f.get('user.a'), 'b'.repeat(9000));
+  t.equal(await f.set('user.a', '', 2), 'ok', 'and taken away');
+  t.equal(parts(), 1);
+  t.equal(await f.get('user.a'), '');
+  t.strictSame(f.bad(), []);
+});
+
+void t.test('retention', async (t) => {
+  const f = await File.make();
+  t.equal(await f.set('user.a', 'x'), 'ok');
+  const val = (): [string, Uint8Array] => [...f.m.items.store].find(([k]) =>
+    k.startsWith(`10${f.ino.toString(16).padStart(16, '0')}04`)) ?? ['', new Uint8Array(0)];
+  const [key, item] = val();
+  const retained = item.slice();
+  retained[92] = (retained[92] ?? 0) | INO_FLAG_RETENTION;
+  f.m.plant(key, retained);
+  t.equal(await f.set('user.a', 'y'), 'EPERM');
+  t.equal(await f.set('user.b', 'y'), 'EPERM');
+  t.equal(await f.set('user.b', 'y', 2), 'EPERM', 'before it is looked for');
+  t.equal(await f.remove('user.a'), 'EPERM');
+  t.equal(await f.get('user.a'), 'x');
+  for (const name of ['trusted.a', 'security.a', 'scoutfs.a']) {
+    t.equal(await f.set(name, 'y'), 'ok', `${name} may change`);
+    t.equal(await f.remove(name), 'ok');
+  }
+  const acl = Buffer.from('0200000001000700ffffffff04000500ffffffff20000000ffffffff', 'hex');
+  t.equal(await f.set('system.posix_acl_access', acl), 'ok', 'another namespace too');
+});
+
+void t.test('totals that do not change get no delta', async (t) => {
+  const f = await File.make();
+  t.equal(await f.set('scoutfs.totl.t.1.2.3', '7'), 'ok');
+  let deltas = 0;
+  const { items } = f.m;
+  const delta = items.delta.bind(items);
+  items.delta = (...args) => { deltas += 1; delta(...args); };
+  t.equal(await f.set('scoutfs.totl.t.1.2.3', '0x7'), 'ok', 'written otherwise');
+  t.equal(deltas, 0);
+  t.equal(await f.set('scoutfs.totl.t.1.2.3', '0x8'), 'ok');
+  t.equal(deltas, 1);
+  t.equal(await f.set('scoutfs.totl.zero.1.2.4', '0'), 'ok');
+  t.equal(deltas, 2, 'a zero counts');
+  t.equal(await f.set('scoutfs.totl.max.1.2.3', '0xffffffffffffffff'), 'ok', 'modulo 2^64');
+  t.strictSame(f.bad(), []);
+  const [, total] = itemOf(f, '0c', '00');
+  t.equal(new DataView(total.buffer, total.byteOffset).getBigUint64(0, true), 7n, '8 + 2^64 - 1');
+});
+
+void t.test('a total that is no number stops deletion', async (t) => {
+  const f = await File.make();
+  await f.set('scoutfs.totl.t.1.2.3', '7');
+  const [key, val] = itemOf(f, '10', '08');
+  const bad = val.slice();
+  bad[bad.length - 1] = 0x78;
+  f.m.plant(key, bad);
+  await f.m.run((op) => { f.m.fs.unlink(op, f.m.caller, 1, nameOf('f')); });
+  f.m.openMap.clear(f.ino);
+  const e = await f.m.fs.deletes.attempt(f.ino).catch((e: unknown) => asScoutfsError(e).errno);
+  t.equal(e, 'EINVAL');
+  t.ok(f.m.items.store.has(key), 'nothing was deleted');
+  t.equal(await f.remove('scoutfs.totl.t.1.2.3'), 'EINVAL', 'nor can it be removed');
+});
+
+void t.test('tags end where the name ends', async (t) => {
+  const name = Buffer.from('scoutfs.hide.hide.x');
+  t.strictSame(parseTags(name.subarray(0, 18)), null, 'hide. twice');
+  t.same(parseTags(name.subarray(0, 17)), { hide: true, indx: false, srch: false, totl: false },
+    'the second one is not whole');
+  t.same(parseTags(name.subarray(0, 13))?.hide, false, 'shorter than 14 bytes');
+  // the value goes on where the name stops
+  const f = await File.make();
+  t.equal(await f.set('scoutfs.hide.srch', '.x'), 'ok');
+  await f.m.run((op) => { f.m.fs.unlink(op, f.m.caller, 1, nameOf('f')); });
+  f.m.openMap.clear(f.ino);
+  t.equal(await f.m.fs.deletes.attempt(f.ino), 'deleted');
+  t.strictSame(f.bad(), []);
+});
+
+void t.test('user. names need a file or a directory', async (t) => {
+  const f = await File.make();
+  const out = newEntry();
+  await f.m.run((op) => {
+    f.m.fs.mknod(op, f.m.caller, 1, nameOf('p'), 0o10644, 0, 0, out);
+  });
+  const fifo = new File(f.m, out.ino);
+  t.equal(await fifo.set('user.a', 'x'), 'EPERM');
+  t.equal(await fifo.set('trusted.a', 'x'), 'ok');
+  const root = new File(f.m, 1);
+  t.equal(await root.set('user.a', 'x'), 'ok');
   t.strictSame(f.bad(), []);
 });
 
