@@ -14,6 +14,7 @@ import type { Call, SetAttr } from '../../host/fs/vfs.js';
 import { newSetAttr } from '../../host/fuse/protocol.js';
 import type { Op } from '../../host/mount/op.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
+import { seeded } from '../lib/fakeitems.js';
 import { FakeMount, nameOf, newAttr, newEntry, newOpen } from '../lib/fakemount.js';
 import type { FakeOptions } from '../lib/fakemount.js';
 import { checkItems } from '../lib/fsinvariants.js';
@@ -203,8 +204,18 @@ class Tree {
     m.nextDirIno = from.m.nextDirIno;
   }
 
-  bad(): string[] {
-    return checkItems(this.m.items.store);
+  /** Of `inos`: access ACLs that do not say what the mode says, and default ACLs of files. */
+  async bad(...inos: number[]): Promise<string[]> {
+    const bad = checkItems(this.m.items.store);
+    for (const ino of inos) {
+      const access = await this.get(ino, ACCESS);
+      const mode = parseInt(await this.mode(ino), 8);
+      if (access !== 'ENODATA' && (modeOf(acl(access), mode) !== mode ||
+        isEquivalent(acl(access)))) {
+        bad.push(`${ino}: mode ${mode.toString(8)} and ACL ${access}`);
+      }
+    }
+    return bad;
   }
 }
 
@@ -256,7 +267,7 @@ void t.test('the access ACL and the mode', async (t) => {
   const link = await f.make('link', 1, 'l', 0);
   t.equal(await f.set(link, ACCESS, 'u7 g5 o0'), 'EOPNOTSUPP');
   t.equal(await f.chmod(link, 0o600), 'EOPNOTSUPP');
-  t.strictSame(f.bad(), []);
+  t.strictSame(await f.bad(), []);
 });
 
 void t.test('default ACLs are for directories', async (t) => {
@@ -275,7 +286,7 @@ void t.test('default ACLs are for directories', async (t) => {
   t.equal(await f.get(dir, DEFAULT), 'u7 g0 o0', 'and not the default one');
   t.equal(await f.remove(dir, DEFAULT), 'ok');
   t.equal(await f.get(dir, DEFAULT), 'ENODATA');
-  t.strictSame(f.bad(), []);
+  t.strictSame(await f.bad(), []);
 });
 
 void t.test('chmod along with other changes', async (t) => {
@@ -285,7 +296,7 @@ void t.test('chmod along with other changes', async (t) => {
   t.equal(await f.setattr(ino, SET_MODE | SET_SIZE, { mode: 0o4610, size: 10_000 }), 'ok');
   t.strictSame([await f.mode(ino), (await f.stat(ino)).size], ['4610', 10_000]);
   t.equal(await f.get(ino, ACCESS), 'u6 U5:7 g4 m1 o0');
-  t.strictSame(f.bad(), []);
+  t.strictSame(await f.bad(), []);
 });
 
 void t.test('inheritance', async (t) => {
@@ -322,12 +333,38 @@ void t.test('inheritance', async (t) => {
   const gid = await f.make('dir', dir, 'gid', 0o755, 0o022, { ...f.m.caller, gid: 77 });
   t.equal(await f.mode(gid), '2755', 'set-gid and ACL together');
   t.equal(await f.get(gid, ACCESS), 'u7 U5:7 g5 m5 o5');
-  t.strictSame(f.bad(), []);
+  t.strictSame(await f.bad(), []);
 
   await f.m.run((op) => { f.m.fs.rmdir(op, f.m.caller, dir, nameOf('gid')); });
   f.m.openMap.clear(gid);
   t.equal(await f.m.fs.deletes.attempt(gid), 'deleted');
-  t.strictSame(f.bad(), [], 'ACLs go with their inode');
+  t.strictSame(await f.bad(), [], 'ACLs go with their inode');
+});
+
+void t.test('random changes keep ACL and mode together', async (t) => {
+  const f = new Tree({ seed: 5 });
+  const rnd = seeded(77);
+  const pick = <T>(a: readonly T[]): T => a[Math.floor(rnd() * a.length)] as T;
+  const perm = (): number => Math.floor(rnd() * 8);
+  const dirs = [1];
+  const all = [1];
+  for (let i = 0; i < 300; i++) {
+    const any = `u${perm()} U5:${perm()} g${perm()} G6:${perm()} m${perm()} o${perm()}`;
+    const ino = pick(all);
+    switch (pick(['file', 'dir', 'access', 'minimal', 'default', 'none', 'chmod'])) {
+      case 'file': all.push(await f.make('file', pick(dirs), `f${i}`, perm() * 73, 0o22)); break;
+      case 'dir': dirs.push(await f.make('dir', pick(dirs), `d${i}`, perm() * 73, 0o22)); break;
+      case 'access': t.equal(await f.set(ino, ACCESS, any), 'ok'); break;
+      case 'minimal': t.equal(await f.set(ino, ACCESS, 'u7 g5 o1'), 'ok'); break;
+      case 'default': t.equal(await f.set(pick(dirs), DEFAULT, any), 'ok'); break;
+      case 'none': t.equal(await f.remove(ino, pick([ACCESS, DEFAULT])), 'ok'); break;
+      default: t.equal(await f.chmod(ino, perm() * 73), 'ok');
+    }
+    const bad = await f.bad(...all, ...dirs);
+    if (bad.length > 0) t.fail(`step ${i}: ${bad.join('; ')}`);
+  }
+  const inherited = await Promise.all(dirs.map((ino) => f.get(ino, DEFAULT)));
+  t.ok(inherited.filter((a) => a !== 'ENODATA').length > 5, 'default ACLs were passed on');
 });
 
 void t.test('a creation that fails leaves no ACL', async (t) => {
@@ -344,7 +381,7 @@ void t.test('a creation that fails leaves no ACL', async (t) => {
   t.equal(await f.set(dir, ACCESS, 'u7 U5:7 g5 m7 o5'), 'ENOSPC');
   t.strictSame([...f.m.items.store.keys()].sort(), before);
   t.equal(await f.chmod(dir, 0o700), 'ok', 'chmod needs no space');
-  t.strictSame(f.bad(), []);
+  t.strictSame(await f.bad(), []);
 });
 
 void t.test('a damaged ACL names itself', async (t) => {
@@ -382,5 +419,5 @@ void t.test('noacl', async (t) => {
   const back = new Tree();
   back.takeOver(off);
   t.equal(await back.get(dir, ACCESS), 'u7 U5:7 g5 m7 o5', 'chmod left it alone');
-  t.strictSame(off.bad(), []);
+  t.strictSame(await off.bad(), []);
 });

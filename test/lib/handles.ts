@@ -20,11 +20,14 @@ export interface Handle {
   bytes: Buffer;
 }
 
+/** Flag of `handleOf`: a handle that also names the parent; kernels from 6.13 on know it. */
+export const AT_HANDLE_CONNECTABLE = 2;
+
 /** The handle that the kernel gives for a path (the link itself, for symlinks). @throws errno */
-export function handleOf(path: string, roomBytes = HANDLE_MAX_BYTES): Handle {
+export function handleOf(path: string, roomBytes = HANDLE_MAX_BYTES, flags = 0): Handle {
   const buf = Buffer.alloc(HEADER_BYTES + HANDLE_MAX_BYTES);
   buf.writeUInt32LE(roomBytes, 0);
-  if (Number(nameToHandle(AT_FDCWD, path, buf, [0], 0)) !== 0) {
+  if (Number(nameToHandle(AT_FDCWD, path, buf, [0], flags)) !== 0) {
     throw new Error(`name_to_handle_at ${path}: errno ${koffi.errno()}`);
   }
   const bytes = buf.subarray(HEADER_BYTES, HEADER_BYTES + buf.readUInt32LE(0));
