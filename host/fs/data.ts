@@ -39,11 +39,13 @@ import type { Inodes } from './inode.js';
 import { InodeRec } from './inode_item.js';
 import type { Space } from './space.js';
 import type { Call, ReadIn, WriteIn } from './vfs.js';
+import type { Xattrs } from './xattr.js';
 
 /** What data operations work with, beside the context. */
 export interface DataContext {
   readonly cx: FsContext;
   readonly inodes: Inodes;
+  readonly xattrs: Xattrs;
   readonly extents: Extents;
   readonly map: BlockMap;
   readonly guard: DataGuard;
@@ -215,6 +217,7 @@ export class Data {
     this.checkExtents(lock, ino, first, last);
     const head = this.oldBlock(lock, inode, first, first, from, end);
     const tail = last === first ? head : this.oldBlock(lock, inode, last, first, from, end);
+    const caps = w.cached ? null : d.xattrs.planNoFileCaps(lock, inode);
     const { hold } = d.cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -234,6 +237,7 @@ export class Data {
     inode.dataSeq = hold.transSeq;
     inode.dataVersion += 1;
     if (w.killSuidgid) inode.killSuidgid();
+    if (caps !== null) d.xattrs.applyParts(lock, caps);
     inode.touch(d.cx.clock.now(), true);
     hold.update(lock, inode);
 

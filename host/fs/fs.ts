@@ -110,7 +110,8 @@ export class FileSystem implements VfsOps {
     const buffers = new Buffers();
     const guard = new DataGuard();
     const d: DataContext = {
-      cx: this.cx, inodes: this.inodes, extents, guard, waiters: this.waiters,
+      cx: this.cx, inodes: this.inodes, xattrs: this.xattrs, extents, guard,
+      waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
       blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
       writer: new DataWriter(dataDevice, guard, deps.transData, clock),
@@ -266,7 +267,7 @@ export class FileSystem implements VfsOps {
   }
 
   setxattr(op: Op, call: Call, ino: number, name: Name, value: Uint8Array, flags: number,
-    killSgid: boolean): void {
+    killSgid = false): void {
     const acl = aclName(name);
     if (acl !== null) this.acls.set(op, ino, acl, value, killSgid);
     else this.xattrs.set(op, ino, name, value, flags, () => this.deps.isAdmin(call));

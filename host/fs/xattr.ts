@@ -35,6 +35,7 @@ const HASH_MAX = 0xffffffff;
 const U64_MASK = (1n << 64n) - 1n;
 const PREFIXES = ['user.', 'trusted.', 'security.', 'scoutfs.'].map((p) => Buffer.from(p));
 const USER = Buffer.from('user.');
+const FILE_CAPS = Buffer.from('security.capability');
 const EMPTY = new Uint8Array(0);
 
 /** Changes to side items that go with an xattr; what the change part applies. */
@@ -250,6 +251,16 @@ export class Xattrs {
       this.cx.items.touch(lock, FS_ZONE, ino, XATTR_TYPE, hash, id, part);
     }
     return { ino, hash, id, name, value, oldParts };
+  }
+
+  /**
+   * The look part of taking a file's capabilities away, which have to go when its contents change.
+   * The kernel sees to that itself before truncation and chown, not before direct writes.
+   * @returns null when it has none @throws Wait
+   */
+  planNoFileCaps(lock: LockPtr, inode: InodeRec): PartsChange | null {
+    if (inode.nextXattrId === 0) return null;
+    return this.planParts(lock, inode, FILE_CAPS, this.find(lock, inode.ino, FILE_CAPS), null);
   }
 
   private hash(bytes: Uint8Array): number {

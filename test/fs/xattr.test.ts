@@ -243,6 +243,25 @@ void t.test('flags are about the whole xattr', async (t) => {
   t.strictSame(f.bad(), []);
 });
 
+void t.test('a write takes file capabilities away', async (t) => {
+  const f = await File.make({ waitChance: 0.2 });
+  const write = async (cached: boolean): Promise<void> => {
+    await f.m.run((op) => f.m.fs.write(op, f.m.caller, f.ino, {
+      fh: 0, offset: 0, data: new Uint8Array(4096).fill(7), append: false, cached,
+      killSuidgid: false, writtenAt: 0,
+    }));
+  };
+  await write(false);
+  t.equal(await f.set('security.capability', 'caps'), 'ok');
+  t.equal(await f.set('user.other', 'x'), 'ok');
+  await write(true);
+  t.equal(await f.get('security.capability'), 'caps', 'write-back of a mapping does not');
+  await write(false);
+  t.equal(await f.get('security.capability'), 'ENODATA');
+  t.equal(await f.get('user.other'), 'x');
+  t.strictSame(f.bad(), []);
+});
+
 void t.test('retention', async (t) => {
   const f = await File.make();
   t.equal(await f.set('user.a', 'x'), 'ok');

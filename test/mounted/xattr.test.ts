@@ -14,6 +14,8 @@ const skip = skipWithoutFuse();
 const CREATE = 1;
 const REPLACE = 2;
 const LIST_MAX_BYTES = 65536;
+/** cap_net_raw=ep as files carry it. */
+const CAP_NET_RAW = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 
 void t.test('sizes, flags and errors', { skip }, async (tt) => {
   const rig = new Rig('xattr');
@@ -90,6 +92,32 @@ void t.test('sizes, flags and errors', { skip }, async (tt) => {
   tt.equal(listXattrSize(f, 1000), 'ERANGE');
   tt.equal(removeXattr(f, `user.${'0'.padStart(250, 'x')}`), 0);
   fs.unlinkSync(f);
+  rig.umount();
+  tt.strictSame(rig.check(), [], 'check is clean');
+});
+
+void t.test('file capabilities go when contents change', { skip }, async (tt) => {
+  const rig = new Rig('xattr-caps');
+  tt.teardown(() => { rig.end(); });
+  await rig.mkfs();
+  rig.mount();
+  const f = join(rig.mnt, 'f');
+  fs.writeFileSync(f, 'program');
+  const has = (): boolean => getXattrText(f, 'security.capability') !== '[ENODATA]';
+  const changes: Record<string, [keeps: boolean, fn: () => void]> = {
+    'a write': [false, () => { fs.appendFileSync(f, 'x'); }],
+    'truncation': [false, () => { fs.truncateSync(f, 3); }],
+    'chown': [false, () => { fs.chownSync(f, 5, 5); }],
+    'fallocate': [false, () => { sh(`fallocate -l 8192 ${f}`); }],
+    'chmod': [true, () => { fs.chmodSync(f, 0o755); }],
+    'utimes': [true, () => { fs.utimesSync(f, 1, 1); }],
+    'reading': [true, () => { fs.readFileSync(f); }],
+  };
+  for (const [what, [keeps, change]] of Object.entries(changes)) {
+    tt.equal(setXattr(f, 'security.capability', CAP_NET_RAW), 0);
+    change();
+    tt.equal(has(), keeps, what);
+  }
   rig.umount();
   tt.strictSame(rig.check(), [], 'check is clean');
 });
