@@ -182,7 +182,10 @@ export function putAttr(v: DataView, o: number, a: Attr): void {
   v.setUint32(o + 84, 0, true);
 }
 
-/** A name's reply, generation 0; `entrySec` and `attrSec` are how long the kernel may keep its two halves. */
+/**
+ * A name's reply, with generation 0. `entrySec` and `attrSec` are how long the kernel may keep its
+ * two halves.
+ */
 export function putEntryOut(v: DataView, o: number, ino: number, a: Attr, entrySec: number,
   attrSec: number): void {
   putNodeId(v, o, ino);

@@ -31,7 +31,8 @@ function acl(words: string): Acl {
     const m = /^([a-zA-Z])(?:(\d+):)?(\d)$/.exec(word);
     if (m === null) throw new Error(word);
     const [, letter = '', id, perm] = m;
-    return { tag: TAGS[letter] ?? 0, perm: Number(perm), id: id === undefined ? ACL_NO_ID : Number(id) };
+    return { tag: TAGS[letter] ?? 0, perm: Number(perm),
+      id: id === undefined ? ACL_NO_ID : Number(id) };
   });
 }
 
@@ -123,8 +124,8 @@ class Tree {
     return this.m.run(fn).then(() => 'ok', (e: unknown) => asScoutfsError(e).errno);
   }
 
-  async make(kind: 'file' | 'dir' | 'tmp' | 'link' | 'fifo', dir: number, name: string, mode: number,
-    umask = 0o022, caller: Call = this.m.caller): Promise<number> {
+  async make(kind: 'file' | 'dir' | 'tmp' | 'link' | 'fifo', dir: number, name: string,
+    mode: number, umask = 0o022, caller: Call = this.m.caller): Promise<number> {
     const { fs } = this.m;
     const out = newEntry();
     await this.m.run((op) => {

@@ -44,7 +44,7 @@ export function openHandle(mountFd: number, handle: Handle, flags = 0): number {
   return fd < 0 ? -koffi.errno() : fd;
 }
 
-/** The handle that clients of upstream make: type 0x81, the number in little endian, `pad` bytes. */
+/** What clients of upstream make: type 0x81, the number in little endian, and padding. */
 export function handMade(ino: number | bigint, padBytes: number, fill = 0): Handle {
   const bytes = Buffer.alloc(8 + padBytes, fill);
   bytes.writeBigUInt64LE(BigInt(ino), 0);

@@ -30,7 +30,8 @@ function missingTool(): false | string {
 function as(uid: number, gids: number[], command: string): string {
   const [gid = uid, ...more] = gids;
   const groups = more.length === 0 ? '--clear-groups' : `--groups=${more.join(',')}`;
-  const r = spawnSync('setpriv', [`--reuid=${uid}`, `--regid=${gid}`, groups, 'bash', '-c', command],
+  const r = spawnSync('setpriv',
+    [`--reuid=${uid}`, `--regid=${gid}`, groups, 'bash', '-c', command],
     { encoding: 'utf8', cwd: '/' });
   return r.status === 0 ? r.stdout : `failed: ${r.stderr}`;
 }

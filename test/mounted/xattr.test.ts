@@ -166,9 +166,7 @@ void t.test('who may use which names', { skip: skip || missingTool() }, async (t
     as(who, 'setfattr', '-h', '-x', name, p(file));
   const [EPERM, EACCES, ENODATA] = ['Operation not permitted', 'Permission denied',
     'No such attribute'];
-  if (set('root of a user namespace', 'user.n') !== '') {
-    tt.comment('no user namespaces here: their root is not tried');
-  }
+  const namespaces = set('root of a user namespace', 'user.n') === '';
 
   tt.equal(set('a user', 'user.a'), '');
   tt.equal(set('a user', 'user.a', 'roots'), EACCES);
@@ -186,20 +184,21 @@ void t.test('who may use which names', { skip: skip || missingTool() }, async (t
   tt.equal(set('a user', 'scoutfs.x'), '', 'no tag, no privilege');
   tt.equal(set('a user', 'scoutfs.x', 'roots'), EACCES, 'but write permission');
   const tagged = 'scoutfs.hide.some';
-  for (const who of ['a user', 'root without CAP_SYS_ADMIN',
-    'root of a user namespace'] as const) {
-    tt.not(set(who, tagged), '', `${who} may not set a tagged name`);
-    tt.equal(removeXattr(p('own'), tagged), 'ENODATA', `${who}: nothing was set`);
-  }
+  tt.equal(set('a user', tagged), EPERM);
   tt.equal(set('root without CAP_SYS_ADMIN', tagged), EPERM);
+  tt.equal(namespaces ? set('root of a user namespace', tagged) : EPERM, EPERM,
+    'capabilities of another user namespace do not count',
+    namespaces ? {} : { skip: 'no user namespaces here' });
+  tt.equal(removeXattr(p('own'), tagged), 'ENODATA', 'nothing was set');
   tt.equal(set('a user with CAP_SYS_ADMIN', tagged), '', 'the capability decides');
   tt.equal(set('a user with CAP_SYS_ADMIN', tagged, 'roots'), EACCES, 'besides permission');
   tt.equal(remove('a user', tagged), EPERM, 'removing needs it as well');
   tt.equal(remove('a user', 'scoutfs.hide.none'), EPERM, 'whether there is one or not');
   tt.match(as('a user', 'getfattr', '--absolute-names', '-n', tagged, p('own')), /scoutfs\.hide\.some="x"/,
     'reading does not');
-  tt.notMatch(sh(`getfattr --absolute-names -h -d -m - ${p('own')}`), /hide/, 'it is not listed');
-  tt.match(sh(`getfattr --absolute-names -h -d -m - ${p('own')}`), /scoutfs\.x="x"/, 'the others are');
+  const listed = sh(`getfattr --absolute-names -h -d -m - ${p('own')}`);
+  tt.notMatch(listed, /hide/, 'it is not listed');
+  tt.match(listed, /scoutfs\.x="x"/, 'the others are');
   tt.equal(set('root', tagged, 'private'), '');
   tt.equal(as('a user', 'getfattr', '--absolute-names', '-n', tagged, p('private')), EACCES);
   tt.equal(remove('root', 'scoutfs.hide.none'), ENODATA);
