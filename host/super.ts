@@ -1,7 +1,8 @@
 /**
  * A mount: assembles the rows, starts them in order, and takes them down again.
  *
- *   open devices, check supers -> core and caches -> lock client, transaction, client
+ *   open devices, check supers -> record in the run directory -> core and caches -> lock
+ *   client, transaction, client -> control tree
  *   -> quorum and server thread (members) -> connect -> root inode, first transaction
  *   -> FUSE -> background work
  *
@@ -19,14 +20,20 @@ import type { Device } from './env/device.js';
 import { openFuseDevice } from './env/fuse-device.js';
 import type { FuseMount } from './env/fuse-mount.js';
 import { abortFuse, forcedRequestTimeoutSec, mountFuse, unmountFuse } from './env/fuse-mount.js';
-import { createRunDir, listMounts, removeRunDir } from './env/rundir.js';
+import {
+  controlDirOf, createRunDir, detachDead, listMounts, removeMount,
+} from './env/rundir.js';
 import type { SuperBlock } from './core/format.js';
 import { AF_IPV4 } from './core/constants.js';
 import { readSupers } from './disk/super.js';
 import { FuseSession } from './fuse/session.js';
 import type { MountOptions } from './mount/options.js';
 import { parseOptions } from './mount/options.js';
+import { serveControl } from './super/control.js';
 import { MountClient } from './super/mount_client.js';
+import { addMountFiles } from './super/mount_files.js';
+import { shownMount } from './super/shown_mount.js';
+import { ControlTree } from './observe/control.js';
 import type { Log } from './observe/log.js';
 import { mountIdent } from './observe/log.js';
 import { ScoutfsError, asScoutfsError, errnoError } from './observe/errors.js';
@@ -151,11 +158,16 @@ export class Mount {
       log.warn(`fs.fuse.default_request_timeout is ${timeoutSec} s: the kernel will abort this ` +
         'mount when a request waits for a lock that long');
     }
-    const client = new MountClient(env, log, vol, (error) => {
+    await this.announce(dir);
+    const tree = new ControlTree();
+    const client = new MountClient(env, log, vol, tree, (error) => {
       log.error(`${error.stack ?? error.message}: the mount ends here, nothing more is written`);
       this.force();
     });
     this.client = client;
+    addMountFiles(tree, shownMount(client, vol, log));
+    const endControl = await serveControl(env.clock, log, tree, controlDirOf(this.ident));
+    if (endControl !== null) this.undo.push(endControl);
     this.undo.push(() => client.destroy());
     await client.start();
     const fuse = await mountFuse({
@@ -164,17 +176,21 @@ export class Mount {
     });
     this.fuse = fuse;
     this.undo.push(() => this.unmountLeft());
-    const runDir = createRunDir({
-      fsid: vol.metaSuper.hdr.fsid, rid: vol.rid, mountPoint: fuse.dir,
-      dataDevice: vol.dataDevice.path, metaDevice: vol.metaDevice.path,
-      quorumSlotNr: vol.options.quorumSlotNr, formatVersion: vol.metaSuper.fmtVers,
-      dataMajMin: vol.dataDevice.majMin,
-    });
-    this.runDir = runDir;
-    this.undo.push(() => { removeRunDir(runDir); });
     this.serve(fuse, client);
     client.startBackground();
     log.info(`mounted ${vol.dataDevice.path} at ${fuse.dir}`);
+  }
+
+  /** Records the mount in the run directory, and clears away what dead ones show there. */
+  private async announce(dir: string): Promise<void> {
+    const { vol } = this;
+    await detachDead();
+    this.undo.push(() => removeMount(this.ident));
+    this.runDir = createRunDir({
+      fsid: vol.metaSuper.hdr.fsid, rid: vol.rid, mountPoint: dir,
+      dataDevice: vol.dataDevice.path, metaDevice: vol.metaDevice.path,
+      quorumSlotNr: vol.options.quorumSlotNr,
+    });
   }
 
   private serve(fuse: FuseMount, client: MountClient): void {

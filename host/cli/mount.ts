@@ -14,13 +14,12 @@ import { runRoot } from '../env/rundir.js';
 import type { Clock } from '../env/clock.js';
 import { FUSE_DEVICE_PATH } from '../env/fuse-mount.js';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { LOG_LEVELS, isLogLevel } from '../observe/log.js';
 import { strerror } from '../observe/strerror.js';
 import { parseOptions } from '../mount/options.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { UsageError } from './command.js';
 import { mountAt, startDaemon } from './daemon.js';
-
-const LEVELS: readonly string[] = ['error', 'warn', 'info', 'debug', 'trace'];
 
 export interface MountRequest {
   dataDevice: string;
@@ -99,8 +98,8 @@ export async function mountVolume(clock: Clock, r: MountRequest): Promise<string
 
 async function run(args: Args, io: CommandIo): Promise<number> {
   const logLevel = args.value('log-level') ?? 'info';
-  if (!LEVELS.includes(logLevel)) {
-    throw new UsageError(`log level '${logLevel}' is not one of ${LEVELS.join(', ')}`);
+  if (!isLogLevel(logLevel)) {
+    throw new UsageError(`log level '${logLevel}' is not one of ${LOG_LEVELS.join(', ')}`);
   }
   if (args.flag('fake')) {
     parseOptions(args.values('options').join(','));

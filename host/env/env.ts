@@ -13,7 +13,6 @@ import type { Net } from './net.js';
 import { realNet } from './net.js';
 import type { Random } from './random.js';
 import { realRandom } from './random.js';
-import { runDirOf } from './rundir.js';
 import type { StartThread } from './thread.js';
 import { startThread } from './thread.js';
 
@@ -25,8 +24,6 @@ export interface Env {
   readonly startThread: StartThread;
   /** The mounts of this host that use the metadata device at `metaPath`. */
   localMounts(metaPath: string): LocalMounts;
-  /** Where the control files of a mount lie; null when it shows none. */
-  runDirOf(fsid: bigint, rid: bigint): string | null;
   /** Whether the process behind a request has CAP_SYS_ADMIN. */
   isAdmin(pid: number): boolean;
 }
@@ -34,5 +31,5 @@ export interface Env {
 /** The effects of this machine. */
 export const realEnv: Env = {
   clock: realClock, random: realRandom, net: realNet, openDevice, startThread,
-  localMounts: (metaPath) => hostMounts(realClock, metaPath), runDirOf, isAdmin,
+  localMounts: (metaPath) => hostMounts(realClock, metaPath), isAdmin,
 };

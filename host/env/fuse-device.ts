@@ -122,7 +122,7 @@ function loadPipe(): PipeBinding | null {
 
 /** What all devices share: memory, notifications and the end. */
 abstract class BaseDevice implements FuseDevice {
-  readonly slots = new SlotPool();
+  readonly slots: SlotPool;
   readonly replyBytes = alignedMemory(REPLY_BYTES);
   readonly replyView = new DataView(this.replyBytes.buffer, 0, REPLY_BYTES);
   protected handlers: FuseHandlers | null = null;
@@ -130,7 +130,9 @@ abstract class BaseDevice implements FuseDevice {
   /** Thread pool calls on the descriptor; it is closed when the last has returned. */
   private calls = 0;
 
-  constructor(protected readonly fd: number) {}
+  constructor(protected readonly fd: number, slots: number | undefined) {
+    this.slots = new SlotPool(slots);
+  }
 
   abstract start(handlers: FuseHandlers): void;
   abstract reply(lenBytes: number): number;
@@ -207,8 +209,9 @@ class LoopDevice extends BaseDevice {
   private slot: Slot;
   private socket: net.Socket | null = null;
 
-  constructor(fd: number, private readonly sys: Syscalls, private readonly pipe: PipeBinding) {
-    super(fd);
+  constructor(fd: number, slots: number | undefined, private readonly sys: Syscalls,
+    private readonly pipe: PipeBinding) {
+    super(fd, slots);
     this.replyAddr = sys.address(this.replyBytes);
     this.iovAddr = sys.address(this.iov);
     this.iov64[0] = this.replyAddr;
@@ -352,10 +355,11 @@ export function poolThreads(): number {
 
 /**
  * Wraps a mounted descriptor of /dev/fuse, which the device closes at its end.
- * `plain` forces the variant without FFI and internals.
+ * `plain` forces the variant without FFI and internals; `slots` is how much request memory
+ * is made at once.
  */
-export function openFuseDevice(fd: number, plain = false): FuseDevice {
+export function openFuseDevice(fd: number, plain = false, slots?: number): FuseDevice {
   const sys = plain ? null : loadSyscalls();
   const pipe = plain ? null : loadPipe();
-  return sys !== null && pipe !== null ? new LoopDevice(fd, sys, pipe) : new PoolDevice(fd);
+  return sys !== null && pipe !== null ? new LoopDevice(fd, slots, sys, pipe) : new PoolDevice(fd, slots);
 }

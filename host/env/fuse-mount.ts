@@ -87,6 +87,11 @@ async function mountOn(dir: string): Promise<MountEntry | null> {
   return found;
 }
 
+/** Whether something is mounted at a real path; does not touch what is. */
+export async function isMountPoint(dir: string): Promise<boolean> {
+  return await mountOn(dir) !== null;
+}
+
 /** The mount point's real path; the last component may be a dead mount that cannot be looked at. */
 async function realMountPoint(dir: string): Promise<string> {
   try {

@@ -9,7 +9,7 @@ import type { Clock } from './clock.js';
 import { deviceWriters } from './device_writers.js';
 import { isLocalAddr } from './host_addr.js';
 import type { MountInfo } from './rundir.js';
-import { isKernelMount, killMount, listMounts, removeRunDir } from './rundir.js';
+import { isKernelMount, killMount, listMounts, removeMount } from './rundir.js';
 
 /** Between two looks at an unclear state. */
 const UNCLEAR_PAUSE_MS = 250;
@@ -53,7 +53,7 @@ export function hostMounts(clock: Clock, metaPath: string): LocalMounts {
     },
     forget(rid) {
       const mount = find(rid);
-      if (mount !== undefined && !mount.alive) removeRunDir(mount.dir);
+      if (mount !== undefined && !mount.alive) void removeMount(mount.ident).catch(() => undefined);
     },
   };
 }

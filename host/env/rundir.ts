@@ -1,22 +1,28 @@
 /**
  * The run directory: which mounts of this host exist, and whose process serves them.
  *
- *   <root>/f.<fsid>.r.<rid>/        one directory per mount, as upstream names them
+ *   <root>/f.<fsid>.r.<rid>/            the control tree of a mount, as upstream names it:
+ *                                       a file system that its daemon serves
+ *   <root>/.mounts/f.<fsid>.r.<rid>/    its record, plain files that outlive the daemon
  *       pid            "<pid> <start time>": the daemon; the start time tells a reused pid
  *       fsid, rid      16 hex digits
- *       mount_point, data_device, meta_device, quorum_slot_nr, log
+ *       mount_point, data_device, meta_device, quorum_slot_nr
  *
- * The root is /run/scoutfs, or what SCOUTFS_RUN_DIR says. A directory whose process is
+ * The root is /run/scoutfs, or what SCOUTFS_RUN_DIR says. A record whose process is
  * gone is left over from a crash: it says which rid ran here, which is what the local
- * fence agent needs, and it is removed when that rid has been dealt with.
+ * fence agent needs, and it is removed when that rid has been dealt with. A control tree
+ * never exists without a record. Nothing here looks into a control tree.
  * Source: cli.md 3.1; super.md 1.
  */
 import * as fs from 'node:fs';
-import { join } from 'node:path';
-import { mountIdent } from '../observe/log.js';
+import { basename, dirname, join } from 'node:path';
+import { hex16, mountIdent } from '../observe/log.js';
 import { asScoutfsError } from '../observe/errors.js';
+import { isMountPoint, unmountFuse } from './fuse-mount.js';
 
 const DEFAULT_ROOT = '/run/scoutfs';
+/** Where in the root the records are; hidden from those who look for mounts. */
+const RECORDS = '.mounts';
 /** Where upstream's kernel module shows its mounts. */
 const KERNEL_ROOT = '/sys/fs/scoutfs';
 /** Field of /proc/<pid>/stat, counted after the command name, that is the start time. */
@@ -26,6 +32,7 @@ const KILL_WAIT_MS = 10_000;
 
 export interface MountInfo {
   ident: string;
+  /** Of its record. */
   dir: string;
   fsid: bigint;
   rid: bigint;
@@ -47,8 +54,6 @@ export interface MountDescription {
   dataDevice: string;
   metaDevice: string;
   quorumSlotNr: number | null;
-  formatVersion: number;
-  dataMajMin: readonly [number, number];
 }
 
 export function runRoot(): string {
@@ -70,23 +75,23 @@ function startTime(pid: number): string | null {
   }
 }
 
-const hex16 = (n: bigint): string => n.toString(16).padStart(16, '0');
-
-/** The directory of a mount. */
-export function runDirOf(fsid: bigint, rid: bigint): string {
-  return join(runRoot(), mountIdent(fsid, rid));
+/** The control tree of a mount. */
+export function controlDirOf(ident: string): string {
+  return join(runRoot(), ident);
 }
 
-/** Announces this process as the daemon of a mount. @returns the directory */
+function recordOf(ident: string): string {
+  return join(runRoot(), RECORDS, ident);
+}
+
+/** Announces this process as the daemon of a mount. @returns the record's directory */
 export function createRunDir(d: MountDescription): string {
-  const dir = runDirOf(d.fsid, d.rid);
+  const dir = recordOf(mountIdent(d.fsid, d.rid));
   fs.mkdirSync(dir, { recursive: true, mode: 0o755 });
   const files: Record<string, string> = {
     pid: `${process.pid} ${startTime(process.pid) ?? ''}\n`,
     fsid: `${hex16(d.fsid)}\n`,
     rid: `${hex16(d.rid)}\n`,
-    format_version: `${d.formatVersion}\n`,
-    data_device_maj_min: `${d.dataMajMin[0]}:${d.dataMajMin[1]}\n`,
     mount_point: `${d.mountPoint}\n`,
     data_device: `${d.dataDevice}\n`,
     meta_device: `${d.metaDevice}\n`,
@@ -96,12 +101,36 @@ export function createRunDir(d: MountDescription): string {
   return dir;
 }
 
-export function removeRunDir(dir: string): void {
-  fs.rmSync(dir, { recursive: true, force: true });
+/** Makes the directory that a control tree is mounted on. */
+export function makeControlDir(dir: string): void {
+  fs.mkdirSync(dir, { recursive: true, mode: 0o755 });
+}
+
+/** Takes a control tree away, whether or not somebody still serves it. Never rejects. */
+export async function detachControl(dir: string): Promise<void> {
+  try {
+    // Its parent only: what is mounted there may have nobody to answer for it.
+    const real = join(fs.realpathSync(dirname(dir)), basename(dir));
+    if (await isMountPoint(real)) await unmountFuse(real, true);
+    fs.rmdirSync(real);
+  } catch {
+    // never made, or still mounted: then it is detached by whoever comes next
+  }
+}
+
+/** Takes the control trees of dead daemons away; their records stay for the fence agent. */
+export async function detachDead(): Promise<void> {
+  for (const m of listMounts()) if (!m.alive) await detachControl(controlDirOf(m.ident));
+}
+
+/** Removes all that a mount has in the run directory. */
+export async function removeMount(ident: string): Promise<void> {
+  await detachControl(controlDirOf(ident));
+  fs.rmSync(recordOf(ident), { recursive: true, force: true });
 }
 
 function readMount(ident: string): MountInfo | null {
-  const dir = join(runRoot(), ident);
+  const dir = recordOf(ident);
   const file = (name: string): string => fs.readFileSync(join(dir, name), 'utf8').trim();
   try {
     const [pidText, start] = file('pid').split(' ');
@@ -120,10 +149,10 @@ function readMount(ident: string): MountInfo | null {
   }
 }
 
-/** All mounts of this host that have a directory, dead ones included. */
+/** All mounts of this host that have a record, dead ones included. */
 export function listMounts(): MountInfo[] {
   try {
-    return fs.readdirSync(runRoot()).map(readMount).filter((m) => m !== null);
+    return fs.readdirSync(join(runRoot(), RECORDS)).map(readMount).filter((m) => m !== null);
   } catch (e) {
     if (asScoutfsError(e).errno === 'ENOENT') return [];
     throw e;
@@ -140,7 +169,7 @@ export function isKernelMount(rid: bigint): boolean {
   }
 }
 
-/** Whether the process that serves or served a mount still runs; its directory goes first. */
+/** Whether the process that serves or served a mount still runs; its record goes first. */
 export function daemonRuns(m: MountInfo): boolean {
   return startTime(m.pid) === m.startTime;
 }

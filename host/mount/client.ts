@@ -96,6 +96,14 @@ export class Client {
     return this.conn.peer.hasSocket;
   }
 
+  /** Connection and outstanding messages for the debug view. */
+  describe(): { connection: string; messages: string[] } {
+    const { peer, serverTerm } = this.conn;
+    return {
+      connection: `server term ${serverTerm} ${peer.describe()}`, messages: peer.describeMessages(),
+    };
+  }
+
   // --- requests; each rejects with the server's errno, or ECONNABORTED or ENOLINK at the end
 
   /** Reserves inode numbers. @throws ENOSPC when there are none, EINVAL for numbers that wrap */

@@ -34,13 +34,15 @@ import {
 import type { LockPtr } from '../core/items.js';
 import type { LockRange } from '../core/keys.js';
 import {
-  compareKeys, indexLockRange, inodeLockRange, keyBytes, orphanLockRange, quotaLockRange,
+  compareKeys, indexLockRange, inodeLockRange, keyBytes, keyToString, orphanLockRange,
+  quotaLockRange,
   renameLockRange, xattrIndxLockRange, xattrTotlLockRange,
 } from '../core/keys.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Lock } from '../net/messages.js';
 import { RECOVER_LOCKS_MAX, lockModesValid } from '../net/messages.js';
 import { ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
+import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY } from './op.js';
 import type { LockMode } from './op.js';
 
 /** What a lock is about. The argument is an inode number, a seq, or 0. */
@@ -108,6 +110,8 @@ export class ClientLock {
   dirtiedSeq = 0;
   readonly users: [number, number, number, number] = [0, 0, 0, 0];
   waiters: (() => void)[] = [];
+  /** waiters by the mode they want */
+  readonly waiting: [number, number, number, number] = [0, 0, 0, 0];
   readonly reductions: Invalidation[] = [];
   working = false;
   /** waiters that were woken and have not tried again */
@@ -266,6 +270,7 @@ export class LockClient {
       lock.requestPending = true;
     }
     this.idle.delete(lock);
+    lock.waiting[mode] += 1;
     return new Promise((resolve) => { lock.waiters.push(resolve); });
   }
 
@@ -389,12 +394,18 @@ export class LockClient {
     this.idle.clear();
   }
 
-  /** One line per lock for the debug view. */
+  /** One line per lock, as upstream's `client_locks` (cli.md 3.3). */
   describe(): string[] {
-    return [...this.locks.values()].map((l) => [
-      `kind ${l.kind} group ${l.group} mode ${l.mode} users ${l.users.slice(1).join(',')}`,
-      `waiters ${l.waiters.length} pending ${l.requestPending} reductions ${l.reductions.length}`,
-    ].join(' '));
+    const byMode = (n: readonly number[]): string =>
+      `rd ${n[MODE_READ] ?? 0} wr ${n[MODE_WRITE] ?? 0} wo ${n[MODE_WRITE_ONLY] ?? 0}`;
+    return [...this.locks.values()].map((l) =>
+      `start ${keyToString(l.range.start)} end ${keyToString(l.range.end)} refresh_gen ${
+        l.refreshGen} mode ${l.mode} waiters: ${byMode(l.waiting)} users: ${byMode(l.users)}`);
+  }
+
+  /** Asks the server to take every idle lock back. */
+  releaseIdle(): void {
+    for (const lock of [...this.idle]) if (!this.release(lock)) return;
   }
 
   private find(kind: LockKind, arg: number): ClientLock | undefined {
@@ -435,6 +446,7 @@ export class LockClient {
   private wake(lock: ClientLock): void {
     const waiters = lock.waiters;
     lock.waiters = [];
+    lock.waiting.fill(0);
     lock.retries += this.isShutdown ? 0 : waiters.length;
     for (const w of waiters) w();
     // Whoever has not tried again when this tick's promises have run has given up.
@@ -451,7 +463,11 @@ export class LockClient {
   private releasePressure(): void {
     if (this.locks.size <= this.deps.idleCount()) return;
     const [lock] = this.idle;
-    if (lock === undefined) return;
+    if (lock !== undefined) this.release(lock);
+  }
+
+  /** Asks to release an idle lock. @returns whether that could be sent */
+  private release(lock: ClientLock): boolean {
     this.count.inc(C.lock_shrink_attempted);
     try {
       this.deps.send({
@@ -460,10 +476,11 @@ export class LockClient {
     } catch {
       // Not sent: it stays the longest idle.
       this.count.inc(C.lock_shrink_request_failed);
-      return;
+      return false;
     }
     lock.requestPending = true;
     this.idle.delete(lock);
+    return true;
   }
 
   /** Starts the next reduction once its users fit. */

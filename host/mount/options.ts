@@ -11,7 +11,7 @@
 import {
   QUORUM_DEF_HB_TIMEO_MS, QUORUM_MAX_HB_TIMEO_MS, QUORUM_MIN_HB_TIMEO_MS,
 } from '../core/constants.js';
-import { ScoutfsError } from '../observe/errors.js';
+import { ScoutfsError, errnoError } from '../observe/errors.js';
 
 export interface MountOptions {
   metadevPath: string | null;
@@ -139,6 +139,21 @@ export function checkOption(name: string, text: string): { spec: NumberSpec; val
   return { spec, value };
 }
 
+/**
+ * Changes an option of a mount that is up. @throws EINVAL out of range; EACCES when it
+ * cannot be changed any more
+ */
+export function changeOption(o: MountOptions, name: string, text: string): keyof MountOptions {
+  const { spec, value } = checkOption(name, text);
+  if (!spec.live) throw errnoError('EACCES', `${name} cannot be changed while mounted`);
+  store(o, spec, value);
+  return spec.key;
+}
+
+function store(o: MountOptions, spec: NumberSpec, value: number): void {
+  (o as unknown as Record<string, unknown>)[spec.key] = value;
+}
+
 /** Parses an option list. @throws EINVAL naming the first bad element */
 export function parseOptions(list: string): MountOptions {
   const o = defaultOptions();
@@ -173,5 +188,20 @@ function parseElement(o: MountOptions, seen: Set<string>, element: string): void
   const { spec, value: n } = checkOption(name, value);
   if (spec.once === true && seen.has(name)) throw malformed(element, 'may be given only once');
   seen.add(name);
-  (o as unknown as Record<string, unknown>)[spec.key] = n;
+  store(o, spec, n);
+}
+
+/** The options in effect as upstream's mount table lists them. */
+export function shownOptions(o: Readonly<MountOptions>): string {
+  return [
+    ...(o.acl ? ['acl'] : []),
+    `data_prealloc_blocks=${o.dataPreallocBlocks}`,
+    `data_prealloc_contig_only=${o.dataPreallocContigOnly}`,
+    `ino_alloc_per_lock=${o.inoAllocPerLock}`,
+    `metadev_path=${o.metadevPath ?? ''}`,
+    ...(o.acl ? [] : ['noacl']),
+    `orphan_scan_delay_ms=${o.orphanScanDelayMs}`,
+    ...(o.quorumSlotNr === null ? [] : [`quorum_slot_nr=${o.quorumSlotNr}`]),
+    `tcp_keepalive_timeout_ms=${o.tcpKeepaliveTimeoutMs}`,
+  ].join(',');
 }

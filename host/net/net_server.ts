@@ -19,9 +19,11 @@
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Endpoint, TcpSocket } from '../env/net.js';
+import { endpointString } from '../env/net.js';
 import * as F from '../core/format.js';
 import { C, Counters } from '../observe/counters.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
+import { hex16 } from '../observe/log.js';
 import { FramedSocket } from './frame.js';
 import type { Header } from './messages.js';
 import { COMMANDS, commandName, decode, encode, encodeMessage } from './messages.js';
@@ -88,6 +90,19 @@ export class NetServer {
   /** Clients that have greeted and were not given up. */
   get clientCount(): number {
     return this.clients.size;
+  }
+
+  /** One line per client for the debug view. */
+  describe(): string[] {
+    return [...this.clients.values()].map((c) =>
+      `peer ${endpointString(c.from)} rid ${hex16(c.rid)} greeting ${c.greetingId} ${
+        c.peer.describe()}`);
+  }
+
+  /** One line per message that a client may still need. */
+  describeMessages(): string[] {
+    return [...this.clients.values()].flatMap((c) =>
+      c.peer.describeMessages().map((l) => `rid ${hex16(c.rid)} ${l}`));
   }
 
   /** Takes over an accepted socket. */

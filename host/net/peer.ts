@@ -87,6 +87,23 @@ export class Peer {
     return this.socket !== null;
   }
 
+  /** Its state in one line, for the debug view. */
+  describe(): string {
+    return `state ${this.closedWith !== null ? 'closed' : this.hasSocket ? 'greeted' : 'lost'} ` +
+      `next_seq ${this.nextSeq} recv_seq ${this.recvSeq} next_id ${this.nextId} ` +
+      `requests ${this.requests.size} responses ${this.responses.size}`;
+  }
+
+  /** One line per message kept, for the debug view: ours that wait for their end. */
+  describeMessages(): string[] {
+    return [
+      ...[...this.requests].map(([id, r]) =>
+        `send seq ${this.seqOfRequest.get(id) ?? 0} id ${id} cmd ${r.cmd} request bytes ${
+          r.bytes.length}`),
+      ...[...this.responses].map(([seq, r]) => `send seq ${seq} response bytes ${r.bytes.length}`),
+    ];
+  }
+
   /** The greeted socket, if any. */
   get current(): FramedSocket | null {
     return this.socket;

@@ -144,6 +144,11 @@ export class Counters {
     this.values[index] = (this.values[index] as number) + n;
   }
 
+  /** `index` is a member of `C`. */
+  at(index: number): number {
+    return this.values[index] ?? 0;
+  }
+
   get(name: CounterName): number {
     return this.values[C[name]] as number;
   }

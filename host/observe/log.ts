@@ -6,13 +6,16 @@
  * upstream names mounts. A foreground program logs to standard error; a daemon
  * gives a path, which is written synchronously so that nothing is lost when the
  * process is killed. Line breaks in a message are escaped: one message can never
- * look like two.
+ * look like two. Which levels are written is shared by a log and all its prefixes and can
+ * be changed at any time.
  *
  * Spec: cli.md 3.1 (identity).
  */
 import { pino } from 'pino';
 
-export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+/** From the most to the least important. */
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface Log {
   error(text: string): void;
@@ -22,6 +25,9 @@ export interface Log {
   trace(text: string): void;
   /** Whether lines of that level are written: ask before building an expensive text. */
   enabled(level: LogLevel): boolean;
+  /** The least important level that is written. */
+  readonly level: LogLevel;
+  setLevel(level: LogLevel): void;
   /** The same log with another prefix. */
   withPrefix(prefix: string): Log;
 }
@@ -50,6 +56,11 @@ export function mountIdent(fsid: bigint, rid: bigint): string {
   return `f.${shortId(fsid)}.r.${shortId(rid)}`;
 }
 
+/** A rid or fsid as files and messages show it. */
+export function hex16(id: bigint): string {
+  return BigInt.asUintN(64, id).toString(16).padStart(16, '0');
+}
+
 interface PinoLine {
   time: string;
   level: number;
@@ -64,16 +75,29 @@ function format(json: string): string {
   return `${line.time} ${PINO_LEVELS[line.level] ?? line.level} ${prefix}${text}\n`;
 }
 
-function wrap(logger: pino.Logger): Log {
-  return {
-    error(text) { logger.error(text); },
-    warn(text) { logger.warn(text); },
-    info(text) { logger.info(text); },
-    debug(text) { logger.debug(text); },
-    trace(text) { logger.trace(text); },
-    enabled(level) { return logger.isLevelEnabled(level); },
-    withPrefix(prefix) { return wrap(logger.child({ prefix })); },
+/** Whether a text names a level. */
+export function isLogLevel(text: string): text is LogLevel {
+  return (LOG_LEVELS as readonly string[]).includes(text);
+}
+
+/** A log that hands the lines of its level, and the prefix of each, to `write`. */
+export function makeLog(level: LogLevel,
+  write: (level: LogLevel, text: string, prefix: string) => void, prefix = ''): Log {
+  const threshold = { level };
+  const enabled = (l: LogLevel): boolean =>
+    LOG_LEVELS.indexOf(l) <= LOG_LEVELS.indexOf(threshold.level);
+  const withPrefix = (p: string): Log => {
+    const line = (l: LogLevel) => (text: string): void => {
+      if (enabled(l)) write(l, text, p);
+    };
+    return {
+      error: line('error'), warn: line('warn'), info: line('info'), debug: line('debug'),
+      trace: line('trace'), enabled, withPrefix,
+      get level() { return threshold.level; },
+      setLevel(l) { threshold.level = l; },
+    };
   };
+  return withPrefix(prefix);
 }
 
 /** Opens a log. @throws the error of opening `path` */
@@ -82,15 +106,18 @@ export function openLog(opts: LogOptions = {}): Log {
     ? pino.destination({ dest: opts.path ?? 2, append: true, sync: true })
     : { write: opts.write };
   const logger = pino(
-    { level: opts.level ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    { level: 'trace', base: null, timestamp: pino.stdTimeFunctions.isoTime },
     { write(json: string) { out.write(format(json)); } },
   );
-  return wrap(opts.prefix === undefined ? logger : logger.child({ prefix: opts.prefix }));
+  return makeLog(opts.level ?? 'info',
+    (level, text, prefix) => { logger[level]({ prefix }, text); }, opts.prefix);
 }
 
 /** A log that drops everything. */
 export const silentLog: Log = {
   error() {}, warn() {}, info() {}, debug() {}, trace() {},
   enabled: () => false,
+  level: 'error',
+  setLevel() {},
   withPrefix: () => silentLog,
 };

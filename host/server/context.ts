@@ -11,6 +11,7 @@ import type { Device } from '../env/device.js';
 import type { ResponseFn } from '../net/peer.js';
 import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Triggers } from '../observe/triggers.js';
 import type { Commits } from './commit.js';
 import type { MountedClients } from './mounted_clients.js';
 
@@ -31,6 +32,7 @@ export interface ServerContext {
   readonly log: Log;
   readonly counters: Counters;
   readonly options: ServerOptions;
+  readonly triggers: Triggers;
   /** Metadata blocks kept back for commits (server.md 6.1). */
   reservedBlocks(): number;
   /** @throws ENOTCONN */

@@ -64,11 +64,13 @@ export class Finalizer {
     const { clock, counters, options } = this.s;
     const deadline = clock.monotonicMs() + options.logMergeWaitTimeoutMs;
     let delayMs = POLL_FIRST_MS;
+    let forced = false;
     for (;;) {
       if (await this.mergeRuns()) return;
       if (await this.reclaimOrphans(tx, ours)) continue;
       const { sawFinalized, others } = await this.scan(ours);
-      if (!sawFinalized && !this.wanted(ours.lt)) return;
+      forced ||= this.s.triggers.fires('log_merge_force_finalize_ours');
+      if (!sawFinalized && !forced && !this.wanted(ours.lt)) return;
       if (others.length > 0) this.sync(others);
       if (ours.stored) await this.finalizeOurs(tx, ours);
       if (others.length === 0) {

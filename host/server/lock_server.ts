@@ -18,10 +18,11 @@
  */
 import type { Key } from '../core/format.js';
 import { LOCK_NULL, LOCK_READ, LOCK_WRITE, LOCK_WRITE_ONLY } from '../core/constants.js';
-import { compareKeys, incKey, keyBytes, keyZeros } from '../core/keys.js';
+import { compareKeys, incKey, keyBytes, keyToString, keyZeros } from '../core/keys.js';
 import type { Lock } from '../net/messages.js';
 import { lockModesValid } from '../net/messages.js';
 import { ScoutfsError } from '../observe/errors.js';
+import { hex16 } from '../observe/log.js';
 
 /** May `requested` be granted while `granted` is held, by the same client or another? */
 export function compatible(granted: number, requested: number, sameClient: boolean): boolean {
@@ -70,7 +71,13 @@ interface ServerLock<Request> {
   granted: Holder[];
   requested: Wanted<Request>[];
   invalidated: Holder[];
+  /** messages since somebody wanted it */
+  stats: { requests: number; invalidations: number; responses: number; grants: number };
 }
+
+const MODE_NAMES: Readonly<Record<number, string>> = {
+  [LOCK_NULL]: 'null', [LOCK_READ]: 'read', [LOCK_WRITE]: 'write', [LOCK_WRITE_ONLY]: 'write_only',
+};
 
 function nameOf(key: Key): string {
   return Buffer.from(keyBytes(key)).toString('latin1');
@@ -93,6 +100,7 @@ export class LockServer<Request> {
   request(rid: bigint, request: Request, lock: Lock): void {
     if (!lockModesValid(lock)) throw violation('invalid lock mode in a request');
     const l = this.get(lock.key);
+    l.stats.requests += 1;
     l.requested.push({ rid, mode: lock.newMode, request });
     this.process(l);
   }
@@ -106,6 +114,7 @@ export class LockServer<Request> {
     if (l === undefined || holder === undefined) {
       throw violation('answer to an invalidation that was not asked for');
     }
+    l.stats.responses += 1;
     l.invalidated.splice(at, 1);
     if (lock.newMode !== LOCK_NULL) {
       holder.mode = lock.newMode;
@@ -157,18 +166,32 @@ export class LockServer<Request> {
     }
   }
 
-  /** One line per lock for the debug view. */
-  describe(): string[] {
-    return [...this.locks.values()].map((l) => `${l.key.zone}.${l.key.first}.${l.key.type}.${
-      l.key.second} granted ${l.granted.length} requested ${l.requested.length} invalidated ${
-      l.invalidated.length}`);
+  /** One line per client of each lock, as upstream's `server_locks`. */
+  describe(netIdOf: (request: Request) => number): string[] {
+    const line = (l: ServerLock<Request>, state: string, h: Holder, netId: number): string =>
+      `${keyToString(l.key)} ${MODE_NAMES[h.mode] ?? h.mode} ${state} rid ${hex16(h.rid)} net_id ${
+        netId}`;
+    return [...this.locks.values()].flatMap((l) => [
+      ...l.granted.map((h) => line(l, 'granted', h, 0)),
+      ...l.requested.map((h) => line(l, 'requested', h, netIdOf(h.request))),
+      ...l.invalidated.map((h) => line(l, 'invalidated', h, 0)),
+    ]);
+  }
+
+  /** Messages of each lock that exists now, as upstream's `server_lock_stats`. */
+  describeStats(): string[] {
+    return [...this.locks.values()].map(({ key, stats: s }) =>
+      `${keyToString(key)} req ${s.requests} inv ${s.invalidations} rsp ${s.responses} gr ${s.grants}`);
   }
 
   private get(key: Key): ServerLock<Request> {
     const name = nameOf(key);
     let l = this.locks.get(name);
     if (l === undefined) {
-      l = { key, name, granted: [], requested: [], invalidated: [] };
+      l = {
+        key, name, granted: [], requested: [], invalidated: [],
+        stats: { requests: 0, invalidations: 0, responses: 0, grants: 0 },
+      };
       this.locks.set(name, l);
     }
     return l;
@@ -200,6 +223,7 @@ export class LockServer<Request> {
     l.granted = keep;
     l.invalidated = asked;
     for (const h of asked) {
+      l.stats.invalidations += 1;
       this.deps.invalidate(h.rid, {
         key: l.key, writeSeq: 0, oldMode: h.mode, newMode: reduceTo(h.mode, want.mode),
       });
@@ -211,6 +235,7 @@ export class LockServer<Request> {
     const old = at < 0 ? undefined : l.granted.splice(at, 1)[0];
     const writes = want.mode === LOCK_WRITE || want.mode === LOCK_WRITE_ONLY;
     if (want.mode !== LOCK_NULL) l.granted.push({ rid: want.rid, mode: want.mode });
+    l.stats.grants += 1;
     this.deps.grant(want.rid, want.request, {
       key: l.key, writeSeq: writes ? this.deps.nextSeq() : 0, oldMode: old?.mode ?? LOCK_NULL,
       newMode: want.mode,

@@ -235,7 +235,7 @@ export class LogTreesService {
       await space.dirty(sup.logsRoot, key);
       const lt = new LogTreesRec(core, payload);
       try {
-        await rotateSrchLog(this.s, lt, false);
+        await rotateSrchLog(this.s, lt, this.s.triggers.fires('srch_force_log_rotate'));
         lt.commitTransSeq = received.getTransSeq;
         await space.update(sup.logsRoot, key, lt.get());
       } catch (e) {

@@ -21,6 +21,7 @@ import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { asScoutfsError } from '../observe/errors.js';
 import type { FenceView } from './fence.js';
+import type { MemberView } from './member_protocol.js';
 import type { ServerControl } from './quorum.js';
 import { Quorum } from './quorum.js';
 import type { ServerStatus } from './quorum_agent.js';
@@ -144,6 +145,16 @@ export class Member {
   /** The status file (quorum.md 8). */
   status(): string {
     return this.quorum.status();
+  }
+
+  /** Mounts that our server is connected to; 0 without a server. */
+  get clientCount(): number {
+    return this.runner.current?.clientCount ?? 0;
+  }
+
+  /** The lines of a debug view of our server. */
+  view(name: MemberView): string[] {
+    return this.runner.current?.view(name) ?? [];
   }
 
   setFenced(rid: bigint): void {

@@ -9,12 +9,13 @@
  * or `error` sets it. Source: quorum.md 8, recovery.md 3.2.
  */
 import type { Clock } from '../env/clock.js';
-import { ControlTree } from '../env/control_tree.js';
 import { ipv4String } from '../env/net.js';
+import type { ControlTree } from '../observe/control.js';
+import { hex16 } from '../observe/log.js';
 import type { FenceView } from './fence.js';
 
-/** How long a status may be old. */
-const STATUS_POLL_MS = 1000;
+/** Status of a member that is not there yet. */
+const NOT_STARTED = 'role 0 (follower)\n';
 
 /** The member as far as its files are concerned; a MemberHandle is one. */
 export interface ShownMember {
@@ -26,30 +27,18 @@ export interface ShownMember {
 
 export class MemberFiles {
   private member: ShownMember | null = null;
-  private statusText = 'role 0 (follower)\n';
   private readonly requests = new Map<bigint, { view: FenceView; sinceMs: number }>();
   private closed = false;
 
-  private readonly tree: ControlTree;
-
-  /** Files below `dir`; `report` gets a line for what cannot be shown. */
-  constructor(dir: string, private readonly clock: Clock, report: (line: string) => void) {
-    this.tree = new ControlTree(dir, clock, report);
+  constructor(private readonly tree: ControlTree, private readonly clock: Clock) {
+    tree.addDir('fence');
+    tree.add('quorum/is_leader', { read: () => this.member?.isLeader === true ? '1' : '0' });
+    tree.add('quorum/status', { read: () => this.member?.status() ?? NOT_STARTED });
   }
 
   /** The member has started. */
   show(member: ShownMember): void {
     this.member = member;
-    this.tree.add('quorum/is_leader', { read: () => member.isLeader ? '1' : '0' });
-    this.tree.add('quorum/status', { read: () => this.statusText });
-    void this.poll();
-  }
-
-  /** Leadership changed: visible before a client can have been served. */
-  roleChanged(): void {
-    if (this.closed) return;
-    this.tree.refresh();
-    void this.takeStatus();
   }
 
   /** The requests of our server, all of them. */
@@ -63,16 +52,13 @@ export class MemberFiles {
       if (known !== undefined) known.view = view;
       else this.addRequest(view);
     }
-    this.tree.refresh();
   }
 
   /** The member is gone, and so are its files. */
   close(): void {
-    if (this.closed) return;
     this.closed = true;
     this.requests.clear();
-    for (const dir of ['quorum', 'fence']) this.tree.removeDir(dir);
-    this.tree.close();
+    for (const dir of ['quorum', 'fence']) this.tree.remove(dir);
   }
 
   private addRequest(view: FenceView): void {
@@ -82,7 +68,7 @@ export class MemberFiles {
     const flag = (name: 'fenced' | 'error', set: () => void): void => {
       this.tree.add(`${dir}/${name}`, {
         read: () => request.view[name] ? '1' : '0',
-        written: () => {
+        write: () => {
           request.view = { ...request.view, [name]: true };
           set();
         },
@@ -100,28 +86,8 @@ export class MemberFiles {
 
   private removeRequest(rid: bigint): void {
     this.requests.delete(rid);
-    this.tree.removeDir(dirOf(rid));
+    this.tree.remove(dirOf(rid));
   }
-
-  private async poll(): Promise<void> {
-    while (!this.isClosed()) {
-      await this.takeStatus();
-      await this.clock.sleep(STATUS_POLL_MS);
-    }
-  }
-
-  private async takeStatus(): Promise<void> {
-    if (this.member !== null) this.statusText = await this.member.status();
-    if (!this.isClosed()) this.tree.refresh();
-  }
-
-  private isClosed(): boolean {
-    return this.closed;
-  }
-}
-
-function hex16(n: bigint): string {
-  return n.toString(16).padStart(16, '0');
 }
 
 function dirOf(rid: bigint): string {

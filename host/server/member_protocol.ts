@@ -4,8 +4,8 @@
  *   mount                                   thread
  *     | start data (MemberConfig) ------------> opens devices, binds, begins
  *     | <----------------- started | start-failed
- *     | option, fenced, fence-error, status --> ...
- *     | <-- log, role, server, fences, failed, status
+ *     | option, log-level, trigger, fenced, fence-error, status, view --> ...
+ *     | <-- log, role, server, fences, failed, status, view
  *     | stop ---------------------------------> leaves cleanly
  *     | <------------------------------ stopped
  *
@@ -13,6 +13,7 @@
  */
 import type { LogLevel } from '../observe/log.js';
 import type { ErrnoName, ScoutfsError } from '../observe/errors.js';
+import type { TriggerName } from '../observe/triggers.js';
 import type { FenceView } from './fence.js';
 import type { ServerStatus } from './quorum_agent.js';
 
@@ -23,6 +24,10 @@ export interface MemberOptions {
   /** `log_merge_wait_timeout_ms` */
   logMergeWaitTimeoutMs: number;
 }
+
+/** Debug views of the server, by the names of upstream's files. */
+export const MEMBER_VIEWS = ['server_locks', 'server_lock_stats', 'connections', 'messages'] as const;
+export type MemberView = (typeof MEMBER_VIEWS)[number];
 
 export interface MemberConfig extends MemberOptions {
   metaPath: string;
@@ -48,6 +53,9 @@ export type ToMember =
   | { type: 'stop' }
   | { type: 'status'; id: number }
   | { type: 'option'; name: keyof MemberOptions; value: number }
+  | { type: 'log-level'; level: LogLevel }
+  | { type: 'trigger'; name: TriggerName; on: boolean }
+  | { type: 'view'; id: number; name: MemberView }
   | { type: 'fenced'; rid: bigint }
   | { type: 'fence-error'; rid: bigint };
 
@@ -59,7 +67,9 @@ export type FromMember =
   | { type: 'server'; status: ServerStatus }
   | { type: 'fences'; requests: FenceView[] }
   | { type: 'failed'; error: PlainError }
-  | { type: 'status'; id: number; text: string; counters: Float64Array }
+  | { type: 'status'; id: number; text: string; counters: Float64Array; clients: number;
+    armed: TriggerName[] }
+  | { type: 'view'; id: number; text: string }
   | { type: 'stopped'; error: PlainError | null };
 
 export function plainError(e: ScoutfsError): PlainError {

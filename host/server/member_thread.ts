@@ -8,11 +8,12 @@
  */
 import type { Env } from '../env/env.js';
 import type { Thread } from '../env/thread.js';
-import type { Log } from '../observe/log.js';
+import type { Log, LogLevel } from '../observe/log.js';
 import { ScoutfsError } from '../observe/errors.js';
+import type { TriggerName } from '../observe/triggers.js';
 import type { FenceView } from './fence.js';
 import type {
-  FromMember, MemberConfig, MemberOptions, PlainError, ToMember,
+  FromMember, MemberConfig, MemberOptions, MemberView, PlainError, ToMember,
 } from './member_protocol.js';
 import type { ServerStatus } from './quorum_agent.js';
 
@@ -26,13 +27,20 @@ export interface MemberEvents {
   failed?(error: ScoutfsError): void;
 }
 
-interface MemberState {
+/** What the thread says about itself when asked. */
+export interface MemberState {
+  /** the status file (quorum.md 8) */
   text: string;
   counters: Float64Array;
+  /** mounts that our server is connected to */
+  clients: number;
+  armed: readonly TriggerName[];
 }
 
 /** Of a member that takes part in nothing. */
-const GONE: MemberState = { text: 'role 0 (follower)\n', counters: new Float64Array(0) };
+const GONE: MemberState = {
+  text: 'role 0 (follower)\n', counters: new Float64Array(0), clients: 0, armed: [],
+};
 
 function revived(e: PlainError): ScoutfsError {
   return new ScoutfsError(e.code, e.errno, { message: e.message });
@@ -44,6 +52,7 @@ export class MemberHandle {
   fences: FenceView[] = [];
   private nextId = 1;
   private readonly statusWaits = new Map<number, (s: MemberState) => void>();
+  private readonly views = new Map<number, (text: string) => void>();
   private started: { resolve: () => void; reject: (e: ScoutfsError) => void } | null = null;
   private last: MemberState = GONE;
   private ended = false;
@@ -81,7 +90,8 @@ export class MemberHandle {
     return (await this.state()).counters;
   }
 
-  private state(): Promise<MemberState> {
+  /** Everything at once. */
+  state(): Promise<MemberState> {
     if (this.ended) return Promise.resolve(this.last);
     const id = this.nextId++;
     return new Promise((resolve) => {
@@ -90,8 +100,26 @@ export class MemberHandle {
     });
   }
 
+  /** The text of a debug view of our server. */
+  view(name: MemberView): Promise<string> {
+    if (this.ended) return Promise.resolve('');
+    const id = this.nextId++;
+    return new Promise((resolve) => {
+      this.views.set(id, resolve);
+      this.thread.post({ type: 'view', id, name });
+    });
+  }
+
+  armTrigger(name: TriggerName, on: boolean): void {
+    this.post({ type: 'trigger', name, on });
+  }
+
   setOption(name: keyof MemberOptions, value: number): void {
     this.post({ type: 'option', name, value });
+  }
+
+  setLogLevel(level: LogLevel): void {
+    this.post({ type: 'log-level', level });
   }
 
   /** The administrator's agent has cut this mount off, or could not. */
@@ -150,9 +178,13 @@ export class MemberHandle {
         this.events.failed?.(revived(m.error));
         break;
       case 'status':
-        this.last = { text: m.text, counters: m.counters };
+        this.last = { text: m.text, counters: m.counters, clients: m.clients, armed: m.armed };
         this.statusWaits.get(m.id)?.(this.last);
         this.statusWaits.delete(m.id);
+        break;
+      case 'view':
+        this.views.get(m.id)?.(m.text);
+        this.views.delete(m.id);
         break;
       case 'stopped':
         this.ended = true;
@@ -164,11 +196,13 @@ export class MemberHandle {
   private threadEnded(error: Error | null): void {
     const unexpected = !this.ended;
     this.ended = true;
-    this.last = { ...this.last, text: GONE.text };
+    this.last = { ...GONE, counters: this.last.counters };
     this.isLeader = false;
     this.serverStatus = 'down';
     for (const resolve of this.statusWaits.values()) resolve(this.last);
     this.statusWaits.clear();
+    for (const resolve of this.views.values()) resolve('');
+    this.views.clear();
     if (!unexpected) return;
     const failure = new ScoutfsError('MEMBER_THREAD', 'EIO', {
       message: `the quorum member's thread ended: ${error?.message ?? 'for no known reason'}`,

@@ -26,7 +26,8 @@ Promise<void> {
   parts.locks.reclaim(rid);
   const tx = await s.commits.hold();
   try {
-    if (await parts.finalizer.reclaimLogTrees(tx, rid)) await tx.again();
+    const skipped = s.triggers.fires('reclaim_skip_finalize');
+    if (!skipped && await parts.finalizer.reclaimLogTrees(tx, rid)) await tx.again();
     await parts.srch.reclaim(tx, rid);
     await parts.merges.reclaim(tx, rid);
     parts.omap.remove(rid);

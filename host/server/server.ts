@@ -24,6 +24,7 @@ import type { Counters } from '../observe/counters.js';
 import { QUORUM_FENCE_TO_MS } from '../core/constants.js';
 import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
+import { Triggers } from '../observe/triggers.js';
 import { Commits } from './commit.js';
 import { SERVER_OPTIONS, type ServerContext, type ServerOptions } from './context.js';
 import { FarewellWorker } from './farewell_worker.js';
@@ -32,6 +33,7 @@ import { FreeingWorker } from './freeing.js';
 import { LogMerges } from './log_merge.js';
 import { LogTreesService } from './log_trees.js';
 import { allLogTrees } from './log_trees_items.js';
+import type { MemberView } from './member_protocol.js';
 import { MountedClients } from './mounted_clients.js';
 import { votesNeeded, type ServerStatus } from './quorum_agent.js';
 import { leadersToFence, readQuorumBlock, type Slot } from './quorum_block.js';
@@ -70,6 +72,7 @@ export interface ServerDeps {
   silenceTimeoutMs: number;
   log: Log;
   counters: Counters;
+  triggers?: Triggers;
   /** Told after every change of `status`. */
   changed?(status: ServerStatus): void;
   /** The server stops by itself. */
@@ -112,6 +115,18 @@ export class Server {
   get failure(): ScoutfsError | null { return this.stopReason; }
   /** Mounts that are connected, for the reserve that df shows. */
   get clientCount(): number { return this.running?.net.clientCount ?? 0; }
+  /** The lines of a debug view; none while nothing is served. */
+  view(name: MemberView): string[] {
+    const { running } = this;
+    if (running === null) return [];
+    switch (name) {
+      case 'server_locks': return running.services.locks.describe((request) => request.id);
+      case 'server_lock_stats': return running.services.locks.describeStats();
+      case 'connections': return running.net.describe();
+      case 'messages': return running.net.describeMessages();
+    }
+  }
+
   /** The parts, for tests and debug views. */
   get parts(): Running | null { return this.running; }
 
@@ -230,6 +245,7 @@ export class Server {
     const context: ServerContext = {
       core, metaDevice, dataDevice, commits, mounted, clock: env.clock, log, counters,
       options: this.deps.options ?? SERVER_OPTIONS, reservedBlocks,
+      triggers: this.deps.triggers ?? new Triggers(),
       send: (rid, cmd, payload, done) => { net.send(rid, cmd, payload, done); },
     };
     const recovery = new Recovery(env.clock, () => { services.recoveryFinished(); },

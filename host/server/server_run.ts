@@ -11,8 +11,10 @@ import { Core } from '../core/core.js';
 import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
+import type { Triggers } from '../observe/triggers.js';
 import type { FenceView, LocalFenceAgent } from './fence.js';
 import { FenceRequests } from './fence.js';
+import type { MemberView } from './member_protocol.js';
 import type { Slot } from './quorum_block.js';
 import { Server } from './server.js';
 
@@ -24,6 +26,10 @@ export interface ServerRun {
   /** The administrator's agent has cut off a mount, or failed to. */
   setFenced(rid: bigint): void;
   setFenceError(rid: bigint): void;
+  /** Mounts that are connected. */
+  readonly clientCount: number;
+  /** The lines of a debug view. */
+  view(name: MemberView): string[];
 }
 
 /** What a server tells about itself. */
@@ -53,6 +59,7 @@ export interface ServerParts {
   coreMemoryBytes: number;
   /** answers for mounts of this host */
   fenceAgent: LocalFenceAgent | null;
+  triggers: Triggers;
 }
 
 /** A server for the election of `term`. */
@@ -65,7 +72,7 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
     env: p.env, core: new Core(p.env.random, { memoryBytes: p.coreMemoryBytes }),
     metaDevice: p.metaDevice, dataDevice: p.dataDevice, fsid: p.fsid, fmtVers: p.fmtVers,
     slots: p.slots, slotNr: p.slotNr, term, rid: p.rid, fences, options: p.options,
-    silenceTimeoutMs: p.silenceTimeoutMs, log: p.log, counters: p.counters,
+    silenceTimeoutMs: p.silenceTimeoutMs, log: p.log, counters: p.counters, triggers: p.triggers,
     failed: (error) => { events.failed(error); },
   });
   return {
@@ -73,5 +80,7 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
     stop: () => server.stop(),
     setFenced: (rid) => { fences.setFenced(rid); },
     setFenceError: (rid) => { fences.setError(rid); },
+    get clientCount() { return server.clientCount; },
+    view: (name) => server.view(name),
   };
 }

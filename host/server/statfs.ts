@@ -7,13 +7,11 @@
  */
 import { NetStatfs } from '../core/format.js';
 import { encode } from '../net/messages.js';
-import { C } from '../observe/counters.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import { countFree } from './alloc_counts.js';
 import type { ServerContext } from './context.js';
 
 export async function statfs(s: ServerContext): Promise<Uint8Array> {
-  s.counters.inc(C.statfs);
   let staleSeq = -1n;
   for (;;) {
     const sb = s.commits.stable;

@@ -12,8 +12,10 @@ import type { ThreadSelf } from '../env/thread.js';
 import { threadSelf } from '../env/thread.js';
 import { readSupers } from '../disk/super.js';
 import { Counters } from '../observe/counters.js';
-import type { Log, LogLevel } from '../observe/log.js';
+import type { Log } from '../observe/log.js';
+import { makeLog } from '../observe/log.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import { Triggers } from '../observe/triggers.js';
 import { localFenceAgent } from './fence.js';
 import { Member } from './member.js';
 import type { FromMember, MemberConfig, ToMember } from './member_protocol.js';
@@ -23,26 +25,16 @@ import { makeServer } from './server_run.js';
 
 type Self = ThreadSelf<ToMember, FromMember, MemberConfig>;
 
-const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug', 'trace'];
-
 /** A log whose lines are written by the mount. */
 function postedLog(self: Self): Log {
-  const last = LEVELS.indexOf(self.data.logLevel);
-  const enabled = (level: LogLevel): boolean => LEVELS.indexOf(level) <= last;
-  const line = (level: LogLevel) => (text: string): void => {
-    if (enabled(level)) self.post({ type: 'log', level, text });
-  };
-  const log: Log = {
-    error: line('error'), warn: line('warn'), info: line('info'), debug: line('debug'),
-    trace: line('trace'), enabled, withPrefix: () => log,
-  };
-  return log;
+  return makeLog(self.data.logLevel, (level, text) => { self.post({ type: 'log', level, text }); });
 }
 
 class MemberThread {
   private readonly log: Log;
   private readonly devices: Device[] = [];
   private readonly counters = new Counters();
+  private readonly triggers = new Triggers();
   private member: Member | null = null;
 
   constructor(private readonly env: Env, private readonly self: Self) {
@@ -88,6 +80,7 @@ class MemberThread {
         env, log, metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
         rid: config.rid, slotNr: config.slotNr, slots, options: config, counters: this.counters,
         silenceTimeoutMs: config.silenceTimeoutMs, coreMemoryBytes: config.coreMemoryBytes,
+        triggers: this.triggers,
         fenceAgent: localFenceAgent(env.localMounts(config.metaPath)),
       }, term, events),
       roleChanged: (isLeader) => { self.post({ type: 'role', isLeader }); },
@@ -107,10 +100,22 @@ class MemberThread {
       case 'status':
         this.self.post({
           type: 'status', id: m.id, text: member.status(), counters: this.counters.snapshot(),
+          clients: member.clientCount, armed: this.triggers.list(),
         });
         break;
       case 'option':
         this.self.data[m.name] = m.value;
+        break;
+      case 'view':
+        this.self.post({
+          type: 'view', id: m.id, text: member.view(m.name).map((l) => `${l}\n`).join(''),
+        });
+        break;
+      case 'trigger':
+        this.triggers.arm(m.name, m.on);
+        break;
+      case 'log-level':
+        this.log.setLevel(m.level);
         break;
       case 'fenced':
         member.setFenced(m.rid);

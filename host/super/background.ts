@@ -34,6 +34,8 @@ export class BackgroundLoops {
   private stopped = false;
   private scanStopped = false;
   private scanning: Promise<void> | null = null;
+  /** Ends the pause before a scan, which then begins anew. */
+  private putOffScan: (() => void) | null = null;
   private readonly sleepers = new Set<() => void>();
   private readonly running: Promise<void>[] = [];
   private readonly thread: MergeThread;
@@ -45,6 +47,11 @@ export class BackgroundLoops {
   start(): void {
     this.scanning = this.scanLoop();
     this.running.push(this.mergeLoop());
+  }
+
+  /** The delay between scans has changed: the pending scan is put off anew. */
+  rescheduleScan(): void {
+    this.putOffScan?.();
   }
 
   /** Ends scanning; resolves when a running scan has ended. */
@@ -62,7 +69,7 @@ export class BackgroundLoops {
     await Promise.all(this.running);
   }
 
-  private sleep(ms: number): Promise<void> {
+  private sleep(ms: number, sleeping?: (wake: () => void) => void): Promise<void> {
     return new Promise((resolve) => {
       const timer: TimerHandle = this.d.env.clock.after(ms, () => { wake(); });
       const wake = (): void => {
@@ -71,6 +78,7 @@ export class BackgroundLoops {
         resolve();
       };
       this.sleepers.add(wake);
+      sleeping?.(wake);
       if (this.stopped) wake();
     });
   }
@@ -82,8 +90,7 @@ export class BackgroundLoops {
   private async scanLoop(): Promise<void> {
     const { d } = this;
     for (;;) {
-      const percent = JITTER_LEAST_PERCENT + d.env.random.below(JITTER_RANGE_PERCENT + 1);
-      await this.sleep(Math.max(1, d.orphanDelayMs() * percent / 100));
+      await this.waitForScan();
       if (this.scanStopped) return;
       try {
         await d.scan.pass(() => this.scanStopped);
@@ -91,6 +98,22 @@ export class BackgroundLoops {
         if (!this.isScanStopped()) d.log.warn(`orphan scan: ${asScoutfsError(e).message}`);
       }
     }
+  }
+
+  private async waitForScan(): Promise<void> {
+    const { d } = this;
+    let putOff: boolean;
+    do {
+      putOff = false;
+      const percent = JITTER_LEAST_PERCENT + d.env.random.below(JITTER_RANGE_PERCENT + 1);
+      await this.sleep(Math.max(1, d.orphanDelayMs() * percent / 100), (wake) => {
+        this.putOffScan = () => {
+          putOff = true;
+          wake();
+        };
+      });
+      this.putOffScan = null;
+    } while (putOff && !this.scanStopped);
   }
 
   private async mergeLoop(): Promise<void> {

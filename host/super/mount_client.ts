@@ -22,10 +22,14 @@ import { MountLocks } from '../mount/core_locks.js';
 import { Forest } from '../mount/forest.js';
 import { InoPools } from '../mount/ino_pool.js';
 import { LockClient, LockKind, modeServes } from '../mount/lock.js';
+import type { MountOptions } from '../mount/options.js';
 import { MountOp, MountOps } from '../mount/op_context.js';
 import { MODE_NULL, MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
 import { Trans } from '../mount/trans.js';
-import type { Log, LogLevel } from '../observe/log.js';
+import type { ControlTree } from '../observe/control.js';
+import { C, Counters } from '../observe/counters.js';
+import type { Log } from '../observe/log.js';
+import { Triggers } from '../observe/triggers.js';
 import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
 import type { ScoutfsError } from '../observe/errors.js';
@@ -69,18 +73,20 @@ export class MountClient {
   readonly core: Core;
   readonly forest: Forest;
   readonly client: Client;
+  readonly counters = new Counters();
+  readonly triggers = new Triggers();
   private readonly coreLocks: MountLocks;
   private readonly openMap: MountOpenMap;
   private readonly loops: BackgroundLoops;
-  private member: MemberHandle | null = null;
+  member: MemberHandle | null = null;
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;
   private unmounting = false;
   private forced = false;
 
   /** `broken` is called when the mount's core finds an invariant of its own broken. */
-  constructor(private readonly env: Env, private readonly log: Log, private readonly vol: Volume,
-    broken: (error: ScoutfsError) => void) {
+  constructor(private readonly env: Env, private readonly log: Log, readonly vol: Volume,
+    private readonly control: ControlTree, broken: (error: ScoutfsError) => void) {
     const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
     const memoryBytes = options.coreMemoryMb * MIB;
     this.core = new Core(env.random, {
@@ -89,7 +95,7 @@ export class MountClient {
     this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
     this.client = new Client({
-      clock: env.clock, net: env.net, log,
+      clock: env.clock, net: env.net, log, counters: this.counters,
       identity: {
         fsid: sb.hdr.fsid, fmtVers: sb.fmtVers, rid: vol.rid, quorum: options.quorumSlotNr !== null,
       },
@@ -110,7 +116,7 @@ export class MountClient {
     });
     this.coreLocks = new MountLocks(this.core);
     this.locks = new LockClient({
-      clock: env.clock, core: this.coreLocks,
+      clock: env.clock, core: this.coreLocks, counters: this.counters,
       send: (lock) => { this.client.lock(lock); },
       transSeq: () => this.trans.seq,
       commit: () => this.trans.commit(),
@@ -149,6 +155,9 @@ export class MountClient {
     const { vol } = this;
     if (vol.options.quorumSlotNr !== null) {
       this.member = await this.startMember(vol.options.quorumSlotNr);
+      // They may have been changed while it started.
+      this.optionChanged('quorumHeartbeatTimeoutMs');
+      this.optionChanged('logMergeWaitTimeoutMs');
     }
     this.client.start();
     // the first operation that waits for a server
@@ -164,6 +173,23 @@ export class MountClient {
   /** The kernel's side, made after `start` and before requests are served. */
   attach(session: KernelSide): void {
     this.session = session;
+  }
+
+  /** No option can be changed any more. */
+  get isEnding(): boolean {
+    return this.unmounting || this.forced;
+  }
+
+  /** The mount's options have changed. */
+  optionChanged(key: keyof MountOptions): void {
+    const { options } = this.vol;
+    if (key === 'orphanScanDelayMs') this.loops.rescheduleScan();
+    if (key === 'quorumHeartbeatTimeoutMs') {
+      this.member?.setOption('heartbeatTimeoutMs', options.quorumHeartbeatTimeoutMs);
+    }
+    if (key === 'logMergeWaitTimeoutMs') {
+      this.member?.setOption('logMergeWaitTimeoutMs', options.logMergeWaitTimeoutMs);
+    }
   }
 
   startBackground(): void {
@@ -228,22 +254,19 @@ export class MountClient {
 
   private async startMember(slotNr: number): Promise<MemberHandle> {
     const { vol, log } = this;
-    const dir = this.env.runDirOf(vol.metaSuper.hdr.fsid, vol.rid);
-    const files = dir === null ? null
-      : new MemberFiles(dir, this.env.clock, (line) => { log.warn(line); });
+    const files = new MemberFiles(this.control, this.env.clock);
     this.memberFiles = files;
     const member = await MemberHandle.start(this.env, {
       metaPath: vol.metaDevice.path, dataPath: vol.dataDevice.path, fsid: vol.metaSuper.hdr.fsid,
       rid: vol.rid, slotNr, silenceTimeoutMs: vol.options.tcpKeepaliveTimeoutMs,
-      coreMemoryBytes: vol.memory.serverBytes, logLevel: logLevelOf(log),
+      coreMemoryBytes: vol.memory.serverBytes, logLevel: log.level,
       heartbeatTimeoutMs: vol.options.quorumHeartbeatTimeoutMs,
       logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
     }, log, {
-      role: () => { files?.roleChanged(); },
-      fences: (requests) => { files?.fences(requests); },
+      fences: (requests) => { files.fences(requests); },
       failed: (e) => { log.error(`quorum: ${e.message}`); },
     });
-    files?.show(member);
+    files.show(member);
     return member;
   }
 
@@ -258,10 +281,14 @@ export class MountClient {
       formatVersion: Math.min(vol.metaSuper.fmtVers, FORMAT_VERSION_MAX),
       acl: vol.options.acl,
       prealloc: {
-        preallocBlocks: vol.options.dataPreallocBlocks,
-        contigOnly: vol.options.dataPreallocContigOnly === 1,
+        get preallocBlocks() { return vol.options.dataPreallocBlocks; },
+        get contigOnly() { return vol.options.dataPreallocContigOnly === 1; },
       },
-      statfs: () => this.client.statfs(),
+      statfs: () => {
+        this.counters.inc(C.statfs);
+        if (this.triggers.fires('statfs_lock_purge')) this.locks.releaseIdle();
+        return this.client.statfs();
+      },
       sync: () => this.trans.sync(),
       requestCommit: () => this.trans.commit(),
       isAdmin: (caller) => env.isAdmin(caller.pid),
@@ -298,9 +325,4 @@ export class MountClient {
     if (this.unmounting || this.forced) return;
     void this.trans.commit().catch(() => { /* retried inside; only a forced end gets here */ });
   }
-}
-
-function logLevelOf(log: Log): LogLevel {
-  const levels: LogLevel[] = ['trace', 'debug', 'info', 'warn'];
-  return levels.find((l) => log.enabled(l)) ?? 'error';
 }

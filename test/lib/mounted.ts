@@ -128,11 +128,27 @@ export class Rig {
     this.must('umount', this.mnt);
   }
 
+  /** Where the daemons' records are. */
+  private get records(): string {
+    return join(this.run, '.mounts');
+  }
+
+  /** Names of all mounts that have a record, dead ones included. */
+  get idents(): string[] {
+    return readdirSafe(this.records);
+  }
+
+  /** The control tree of the only mount. */
+  get control(): string {
+    const [ident, ...more] = this.idents;
+    if (ident === undefined || more.length > 0) throw new Error('not exactly one mount');
+    return join(this.run, ident);
+  }
+
   /** Process of the live daemon, 0 when there is none. */
   get daemonPid(): number {
-    if (!existsSync(this.run)) return 0;
-    for (const ident of readdirSync(this.run)) {
-      const file = join(this.run, ident, 'pid');
+    for (const ident of this.idents) {
+      const file = join(this.records, ident, 'pid');
       if (!existsSync(file)) continue;
       const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
       if (existsSync(`/proc/${pid}`)) return pid;
@@ -153,8 +169,8 @@ export class Rig {
   }
 
   private dumped(): DaemonCounters | null {
-    for (const ident of readdirSafe(this.run)) {
-      const file = join(this.run, ident, 'debug_counters');
+    for (const ident of this.idents) {
+      const file = join(this.records, ident, 'debug_counters');
       if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as DaemonCounters;
     }
     return null;
@@ -188,7 +204,8 @@ export class Rig {
     const pid = this.daemonPid;
     if (pid !== 0) this.scoutfs('umount', '-t', '20', this.mnt);
     if (this.daemonPid !== 0) process.kill(this.daemonPid, 'SIGKILL');
-    spawnSync('umount', ['-l', this.mnt]);
+    const left = this.idents.map((ident) => join(this.run, ident));
+    for (const dir of [this.mnt, ...left]) spawnSync('umount', ['-l', dir]);
     this.remove();
   }
 }

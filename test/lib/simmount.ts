@@ -8,6 +8,7 @@ import { readSupers } from '../../host/disk/super.js';
 import { parseOptions } from '../../host/mount/options.js';
 import type { Log } from '../../host/observe/log.js';
 import { silentLog } from '../../host/observe/log.js';
+import { ControlTree } from '../../host/observe/control.js';
 import type { ScoutfsError } from '../../host/observe/errors.js';
 import { MountClient } from '../../host/super/mount_client.js';
 import { SimKernel } from './simkernel.js';
@@ -91,7 +92,7 @@ export class SimMount {
       memory: {
         serverBytes: (o.serverMemoryMb ?? 32) * MIB, mergeBytes: (o.mergeMemoryMb ?? 32) * MIB,
       },
-    }, broken);
+    }, new ControlTree(), broken);
     const kernel = new SimKernel(client);
     const mount = new SimMount(process, client, kernel, process.rid);
     try {

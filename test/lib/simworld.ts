@@ -159,7 +159,6 @@ export class SimProcess implements DeviceUser {
       openDevice: (path) => this.openDevice(path),
       startThread: (url, data) => this.startThread(url, data),
       localMounts: () => this.localMounts(),
-      runDirOf: () => null,
       isAdmin: (pid) => pid === ADMIN_PID,
     };
   }

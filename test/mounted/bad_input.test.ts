@@ -22,8 +22,9 @@ const BIN = (name: string): string => join(repoDir, 'dist', 'host', 'cli', `${na
 
 /** What a rig's commands have left behind. */
 function traces(rig: Rig): string[] {
-  const entries = fs.existsSync(rig.run)
+  const shown = fs.existsSync(rig.run)
     ? fs.readdirSync(rig.run).filter((n) => n.startsWith('f.')) : [];
+  const entries = [...shown, ...rig.idents];
   const mounts = fs.readFileSync('/proc/mounts', 'utf8').split('\n')
     .filter((l) => l.includes(rig.dir));
   return [...processesOf(rig.dir), ...entries, ...mounts];

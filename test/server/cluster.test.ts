@@ -13,6 +13,7 @@ import { LockClient, LockKind } from '../../host/mount/lock.js';
 import type { LockMode } from '../../host/mount/op.js';
 import { Counters } from '../../host/observe/counters.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
+import { Triggers } from '../../host/observe/triggers.js';
 import { silentLog } from '../../host/observe/log.js';
 import type { FenceView } from '../../host/server/fence.js';
 import { Member } from '../../host/server/member.js';
@@ -116,7 +117,7 @@ class Node {
         env: this.env, log: silentLog, counters: new Counters(), metaDevice: w.v.meta,
         dataDevice: w.v.data, fsid: w.v.fsid, fmtVers: sb.fmtVers, rid: this.rid, slotNr, slots,
         options: { logMergeWaitTimeoutMs: 500 }, silenceTimeoutMs: 24_000,
-        coreMemoryBytes: 96 << 20, fenceAgent: null,
+        coreMemoryBytes: 96 << 20, fenceAgent: null, triggers: new Triggers(),
       }, term, events),
       roleChanged: () => undefined, serverChanged: () => undefined,
       fencesChanged: (requests) => { this.fence(requests); },

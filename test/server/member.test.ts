@@ -68,6 +68,8 @@ class World {
       },
       setFenced: (rid) => { fake.fenced.push(rid); },
       setFenceError: () => undefined,
+      clientCount: 0,
+      view: () => [],
     };
   }
 }

@@ -1,13 +1,10 @@
 /**
- * The control files of a member on a real directory: what they show, and writes to them.
+ * The control files of a member: what they show, and what writing to them does.
  */
-import { appendFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
-import { ControlTree } from '../../host/env/control_tree.js';
+import { ControlTree } from '../../host/observe/control.js';
 import type { FenceView } from '../../host/server/fence.js';
 import { MemberFiles } from '../../host/server/member_files.js';
-import { tempDir } from '../lib/shared.js';
 import { SimClock } from '../lib/simclock.js';
 
 function request(rid: bigint): FenceView {
@@ -18,11 +15,9 @@ function request(rid: bigint): FenceView {
 }
 
 t.test('quorum and fence files', async (t) => {
-  const { dir, remove } = tempDir('scoutfs-files');
-  t.teardown(remove);
   const clock = new SimClock();
-  const reports: string[] = [];
-  const files = new MemberFiles(join(dir, 'mount'), clock, (line) => { reports.push(line); });
+  const tree = new ControlTree();
+  const files = new MemberFiles(tree, clock);
   const set: string[] = [];
   const member = {
     isLeader: false,
@@ -30,54 +25,34 @@ t.test('quorum and fence files', async (t) => {
     setFenced: (rid: bigint) => { set.push(`fenced ${rid}`); },
     setFenceError: (rid: bigint) => { set.push(`error ${rid}`); },
   };
-  const text = (path: string): string => readFileSync(join(dir, 'mount', path), 'utf8');
   // Leaders are fenced before the member is shown.
   files.fences([request(7n)]);
+  t.equal(await tree.read('quorum/is_leader'), '0');
   files.show(member);
   await clock.advance(1500);
-  t.equal(text('quorum/is_leader'), '0');
-  t.equal(text('quorum/status'), 'quorum_slot_nr 0\nterm 1\n');
+  t.equal(await tree.read('quorum/status'), 'quorum_slot_nr 0\nterm 1\n');
   member.isLeader = true;
-  files.roleChanged();
-  t.equal(text('quorum/is_leader'), '1');
+  t.equal(await tree.read('quorum/is_leader'), '1', 'as it is when it is read');
   const one = 'fence/0000000000000007';
-  const inMount = (...path: string[]): string => join(dir, 'mount', ...path);
-  t.same(readdirSync(inMount(one)).sort(),
+  t.same([...tree.find(one)?.children?.keys() ?? []].sort(),
     ['elapsed_secs', 'error', 'fenced', 'ipv4_addr', 'reason', 'rid']);
-  t.equal(text(`${one}/rid`), '0000000000000007');
-  t.equal(text(`${one}/ipv4_addr`), '192.168.77.10');
-  t.equal(text(`${one}/reason`), 'client_reconnect');
-  t.equal(text(`${one}/elapsed_secs`), '1');
-  t.equal(text(`${one}/fenced`), '0');
+  t.equal(await tree.read(`${one}/rid`), '0000000000000007');
+  t.equal(await tree.read(`${one}/ipv4_addr`), '192.168.77.10');
+  t.equal(await tree.read(`${one}/reason`), 'client_reconnect');
+  t.equal(await tree.read(`${one}/elapsed_secs`), '1');
+  t.equal(await tree.read(`${one}/fenced`), '0');
   t.same(set, []);
-  writeFileSync(inMount(one, 'fenced'), '1\n');
-  await clock.advance(300);
+  await tree.write(`${one}/fenced`, '1\n');
   t.same(set, ['fenced 7']);
-  t.equal(text(`${one}/fenced`), '1');
-  await clock.advance(3000);
-  t.same(set, ['fenced 7'], 'noticed once');
+  t.equal(await tree.read(`${one}/fenced`), '1');
+  await t.rejects(tree.write(`${one}/rid`, '1'), { code: 'EACCES' });
   files.fences([request(8n)]);
-  t.notOk(existsSync(inMount(one)), 'gone with its request');
+  t.equal(tree.find(one), null, 'gone with its request');
   const two = 'fence/0000000000000008';
-  appendFileSync(inMount(two, 'error'), 'x');
-  await clock.advance(300);
+  await tree.write(`${two}/error`, 'x');
   t.same(set, ['fenced 7', 'error 8'], 'whatever is written');
-  t.equal(text(`${two}/error`), '1');
+  t.equal(await tree.read(`${two}/error`), '1');
   files.close();
   files.fences([request(9n)]);
-  t.same(readdirSync(dir), [], 'nothing is left');
-  t.same(reports, []);
-});
-
-t.test('a directory that cannot be written is said once and harms nothing', async (t) => {
-  const { dir, remove } = tempDir('scoutfs-files');
-  t.teardown(remove);
-  writeFileSync(join(dir, 'file'), '');
-  const clock = new SimClock();
-  const reports: string[] = [];
-  const tree = new ControlTree(join(dir, 'file'), clock, (line) => { reports.push(line); });
-  tree.add('quorum/is_leader', { read: () => '0' });
-  await clock.advance(5000);
-  t.equal(reports.length, 1);
-  tree.close();
+  t.equal(tree.root.children?.size, 0, 'nothing is left');
 });

@@ -1,0 +1,56 @@
+/**
+ * A running mount as its control files see it: reads and changes of values that live in
+ * the mount, in its core and in the thread of its quorum member.
+ */
+import type { MountOptions } from '../mount/options.js';
+import { changeOption } from '../mount/options.js';
+import { errnoError } from '../observe/errors.js';
+import type { Log } from '../observe/log.js';
+import { isServerTrigger } from '../observe/triggers.js';
+import type { Volume } from '../super.js';
+import type { MountClient } from './mount_client.js';
+import type { ShownMount } from './mount_files.js';
+
+/** Time between looks for xattr search files to compact. */
+const COMPACT_DELAY_DEF_MS = 10_000;
+
+export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMount {
+  const lines = (all: readonly string[]): string => all.map((l) => `${l}\n`).join('');
+  return {
+    fsid: vol.metaSuper.hdr.fsid, rid: vol.rid, formatVersion: vol.metaSuper.fmtVers,
+    dataMajMin: vol.dataDevice.majMin, options: vol.options, log,
+    compactDelayMs: COMPACT_DELAY_DEF_MS,
+    setOption(name, text) {
+      if (client.isEnding) throw errnoError('ESHUTDOWN', 'the mount is going away');
+      const key: keyof MountOptions = changeOption(vol.options, name, text);
+      client.optionChanged(key);
+      log.info(`option ${name} is now ${text}`);
+    },
+    setLogLevel(level) {
+      log.setLevel(level);
+      client.member?.setLogLevel(level);
+    },
+    counter: (nr) => {
+      const own = client.counters.at(nr);
+      if (client.member === null) return own;
+      return client.member.counters().then((c) => own + (c[nr] ?? 0));
+    },
+    getVolopt: () => client.client.getVolopt(),
+    setVolopt: (options) => client.client.setVolopt(options),
+    clearVolopt: (options) => client.client.clearVolopt(options),
+    lockLines: () => client.locks.describe(),
+    isArmed: async (name) => isServerTrigger(name)
+      ? (await client.member?.state())?.armed.includes(name) === true
+      : client.triggers.isArmed(name),
+    arm(name, on) {
+      if (!isServerTrigger(name)) client.triggers.arm(name, on);
+      else if (client.member !== null) client.member.armTrigger(name, on);
+      else throw errnoError('EINVAL', `${name}: this mount has no server`);
+    },
+    async serverView(name) {
+      const { connection, messages } = client.client.describe();
+      const own = name === 'connections' ? [connection] : name === 'messages' ? messages : [];
+      return lines(own) + (await client.member?.view(name) ?? '');
+    },
+  };
+}
