@@ -44,6 +44,8 @@ export interface CommandIo {
   env: Env;
   /** `--json` was given: standard output is one JSON object. */
   json: boolean;
+  /** Width of the terminal; 0 when standard output is none. */
+  columns: number;
   /** A line on standard output; dropped with `--json`. */
   out(line: string): void;
   /** Text on standard output as it is; dropped with `--json`. */

@@ -6,19 +6,27 @@ import type { CommandSpec } from './command.js';
 import { changeFormatVersionCommand } from './change-format-version.js';
 import { changeQuorumConfigCommand } from './change-quorum-config.js';
 import { checkCommand } from './check.js';
+import { countersCommand } from './counters.js';
 import { demoCommand } from './demo.js';
+import { dfCommand } from './df.js';
 import { mkfsCommand } from './mkfs.js';
 import { mountCommand } from './mount.js';
 import { prepareEmptyDataDeviceCommand } from './prepare-empty-data-device.js';
 import { printCommand } from './print.js';
+import { statCommand, statfsCommand } from './stat.js';
 import { umountCommand } from './umount.js';
 
 export const COMMANDS: readonly CommandSpec[] = [
   // Core admin
   changeFormatVersionCommand,
   changeQuorumConfigCommand,
+  dfCommand,
   mkfsCommand,
   prepareEmptyDataDeviceCommand,
+  // Additional Information
+  countersCommand,
+  statCommand,
+  statfsCommand,
   // Debugging commands
   printCommand,
   // User space

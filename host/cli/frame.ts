@@ -30,6 +30,8 @@ import { helpText, shortUsage, usageText } from './help.js';
 export interface Streams {
   out(text: string | Uint8Array): void;
   err(text: string): void;
+  /** Width of the terminal that `out` goes to, if it does. */
+  columns?: number;
 }
 
 const USAGE_STATUS = 64;
@@ -159,6 +161,7 @@ function makeIo(env: Env, streams: Streams, json: boolean): CommandIo {
   return {
     env,
     json,
+    columns: streams.columns ?? 0,
     out: (line) => { if (!json) streams.out(`${line}\n`); },
     write: (text) => { if (!json) streams.out(text); },
     err: (line) => { streams.err(`${line}\n`); },

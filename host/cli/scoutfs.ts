@@ -15,4 +15,5 @@ process.stdout.on('error', (e: NodeJS.ErrnoException) => {
 process.exitCode = await main(process.argv.slice(2), COMMANDS, realEnv, {
   out: (text) => { process.stdout.write(text); },
   err: (text) => { process.stderr.write(text); },
+  columns: process.stdout.isTTY ? process.stdout.columns : 0,
 });

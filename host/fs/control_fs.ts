@@ -8,16 +8,16 @@
  * tree is what the mount makes of it: nobody creates, removes or renames in it. Sizes
  * are shown as 0, as procfs does, because a text has none before it is read.
  *
- * Work that has to ask somebody (the server, the quorum thread) throws `Wait` and can be
- * interrupted; its outcome is kept by the request until the request runs again.
+ * Who waits for a text that others have to make (the server, the quorum thread) can be
+ * interrupted.
  * Spec: cli.md 3; super.md 2.
  */
 import type { BytePos } from '../core/bytepos.js';
 import type { Clock, WallTime } from '../env/clock.js';
 import type { Op } from '../mount/op.js';
-import { Wait } from '../mount/op.js';
 import type { ControlNode, ControlTree } from '../observe/control.js';
 import { errnoError } from '../observe/errors.js';
+import { Outcomes } from './outcomes.js';
 import type {
   Attr, AttrOut, Call, DirSink, EntryOut, Name, OpenOut, ReadIn, SetAttr, StatfsOut, VfsOps,
   WriteIn,
@@ -46,8 +46,7 @@ interface Handle {
 
 export class ControlFs implements VfsOps {
   private readonly handles = new Map<number, Handle>();
-  /** What a request that has waited was waiting for. */
-  private readonly outcomes = new WeakMap<Call, { value: unknown }>();
+  private readonly outcomes = new Outcomes();
   private readonly made: WallTime;
   private lastHandle = 0;
 
@@ -110,7 +109,7 @@ export class ControlFs implements VfsOps {
     const { file } = this.node(ino);
     if (handle === undefined || file === null) throw errnoError('EBADF');
     if (read.offset === 0) {
-      handle.text = encoder.encode(this.settled(call, () => file.read?.() ?? ''));
+      handle.text = encoder.encode(this.outcomes.of(call, () => file.read?.() ?? ''));
     }
     // No text is that long.
     if (typeof read.offset === 'bigint') return new Uint8Array(0);
@@ -121,7 +120,7 @@ export class ControlFs implements VfsOps {
     const { file } = this.node(ino);
     if (file?.write === undefined) throw errnoError('EACCES');
     if (write.data.length > WRITTEN_BYTES_MAX) throw errnoError('EINVAL');
-    this.settled(call, () => file.write?.(decoder.decode(write.data)));
+    this.outcomes.of(call, () => file.write?.(decoder.decode(write.data)));
     return write.data.length;
   }
 
@@ -161,23 +160,6 @@ export class ControlFs implements VfsOps {
   listxattr(): Uint8Array { return new Uint8Array(0); }
   removexattr(): void { throw errnoError('EOPNOTSUPP'); }
   ioctl(): undefined { throw errnoError('ENOTTY'); }
-
-  /** The result of `fn`, which may be a promise: then the request is run again with it. */
-  private settled<T>(call: Call, fn: () => T | Promise<T>): T {
-    const outcome = this.outcomes.get(call);
-    if (outcome !== undefined) {
-      this.outcomes.delete(call);
-      return outcome.value as T;
-    }
-    const got = fn();
-    if (!(got instanceof Promise)) return got;
-    let wanted = true;
-    const ready = got.then((value) => { if (wanted) this.outcomes.set(call, { value }); });
-    throw new Wait(ready, false, () => {
-      wanted = false;
-      this.outcomes.delete(call);
-    });
-  }
 
   private node(ino: number): ControlNode {
     const node = this.tree.node(ino);

@@ -33,6 +33,7 @@ import { Dirs, newSymlink } from './dir.js';
 import { Extents } from './ext.js';
 import { DataGuard } from './guard.js';
 import { IndexHold } from './index_hold.js';
+import type { IoctlDeps } from './ioctl.js';
 import { Ioctls } from './ioctl.js';
 import { Inodes, fillAttr, rdevFromUser } from './inode.js';
 import { InodeRec, S_IFDIR, S_IFMT, S_IFREG } from './inode_item.js';
@@ -73,6 +74,8 @@ export interface FsDeps {
   requestCommit(): Promise<void>;
   /** Whether the caller has CAP_SYS_ADMIN. */
   isAdmin(caller: Caller): boolean;
+  /** What ioctls need beside the file system. */
+  ioctl: Omit<IoctlDeps, 'inodes'>;
   /** A background task failed; the orphan scan will try again. */
   failed(what: string, error: unknown): void;
 }
@@ -105,7 +108,7 @@ export class FileSystem implements VfsOps {
     this.acls = new Acls(this.cx, this.inodes, this.xattrs);
     this.dirs = new Dirs(this.cx, this.inodes, this.acls);
     this.renames = new Renames(this.cx, this.inodes, this.dirs);
-    this.ioctls = new Ioctls(this.inodes);
+    this.ioctls = new Ioctls({ ...deps.ioctl, inodes: this.inodes });
     const extents = new Extents(items);
     const buffers = new Buffers();
     const guard = new DataGuard();
@@ -288,8 +291,9 @@ export class FileSystem implements VfsOps {
     else this.xattrs.set(op, ino, name, null, XATTR_REPLACE, () => this.deps.isAdmin(call));
   }
 
-  ioctl(op: Op, _call: Call, ino: number, req: IoctlIn, out: IoctlOut): undefined {
-    this.ioctls.run(op, ino, req, out);
+  ioctl(op: Op, call: Call, ino: number, req: IoctlIn, out: IoctlOut):
+  Promise<void> | undefined {
+    return this.ioctls.run(op, call, ino, req, out);
   }
 
   /** I(group) goes away: those who wait for data of its inodes look again. */

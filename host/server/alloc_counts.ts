@@ -15,6 +15,7 @@ import type { Core } from '../core/core.js';
 import { keyOnes, makeKey } from '../core/keys.js';
 import { Rec, TreeReader } from '../core/trees.js';
 import { decode } from '../net/messages.js';
+import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import { sized } from './commit.js';
 import { allLogTrees, itemsBetween } from './log_trees_items.js';
 
@@ -31,6 +32,30 @@ export interface VolumeCounts {
   free: FreeCount[];
   /** sum of all inode count deltas */
   inodeDelta: bigint;
+}
+
+/**
+ * Counts in the newest stable super block that `read` gives. Commits may go on meanwhile:
+ * when a block turns out to be replaced, all starts again with a newer one. The same super
+ * being stale twice means that the volume is damaged. @throws EIO then
+ */
+export async function countStable(core: Core, what: string,
+  read: () => SuperBlock | Promise<SuperBlock>): Promise<VolumeCounts & { sb: SuperBlock }> {
+  let staleSeq = -1n;
+  for (;;) {
+    const sb = await read();
+    try {
+      return { sb, ...await countFree(core, sb) };
+    } catch (e) {
+      if (asScoutfsError(e).errno !== 'ESTALE') throw e;
+      if (sb.hdr.seq === staleSeq) {
+        throw new ScoutfsError('STALE_TWICE', 'EIO', {
+          message: `${what}: blocks of the stable super block are damaged`, cause: e,
+        });
+      }
+      staleSeq = sb.hdr.seq;
+    }
+  }
 }
 
 /** @throws ESTALE when the roots are no longer those of the last commit */

@@ -34,6 +34,8 @@ export class BackgroundLoops {
   private stopped = false;
   private scanStopped = false;
   private scanning: Promise<void> | null = null;
+  /** Pauses before scans that were given up. */
+  private scanRound = 0;
   /** Ends the pause before a scan, which then begins anew. */
   private putOffScan: (() => void) | null = null;
   private readonly sleepers = new Set<() => void>();
@@ -51,6 +53,7 @@ export class BackgroundLoops {
 
   /** The delay between scans has changed: the pending scan is put off anew. */
   rescheduleScan(): void {
+    this.scanRound += 1;
     this.putOffScan?.();
   }
 
@@ -102,18 +105,15 @@ export class BackgroundLoops {
 
   private async waitForScan(): Promise<void> {
     const { d } = this;
-    let putOff: boolean;
+    let round: number;
     do {
-      putOff = false;
+      round = this.scanRound;
       const percent = JITTER_LEAST_PERCENT + d.env.random.below(JITTER_RANGE_PERCENT + 1);
       await this.sleep(Math.max(1, d.orphanDelayMs() * percent / 100), (wake) => {
-        this.putOffScan = () => {
-          putOff = true;
-          wake();
-        };
+        this.putOffScan = wake;
       });
       this.putOffScan = null;
-    } while (putOff && !this.scanStopped);
+    } while (round !== this.scanRound && !this.scanStopped);
   }
 
   private async mergeLoop(): Promise<void> {

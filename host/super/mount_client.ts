@@ -12,8 +12,12 @@ import { CoreItems } from '../core/item_face.js';
 import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
 import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
+import type { SuperBlock } from '../core/format.js';
+import { readMetaSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
+import { CallerMemory } from '../env/caller_mem.js';
 import { FileSystem } from '../fs/fs.js';
+import type { StatfsMore } from '../fs/ioctl.js';
 import { OrphanScan } from '../fs/orphan_scan.js';
 import type { Call, KernelCaching, KernelDrain } from '../fs/vfs.js';
 import { newAttr } from '../fuse/protocol.js';
@@ -30,8 +34,10 @@ import type { ControlTree } from '../observe/control.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { Triggers } from '../observe/triggers.js';
+import { countStable } from '../server/alloc_counts.js';
 import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
+import { reservedMetaBlocks } from '../server/server.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { assert, asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
@@ -292,8 +298,30 @@ export class MountClient {
       sync: () => this.trans.sync(),
       requestCommit: () => this.trans.commit(),
       isAdmin: (caller) => env.isAdmin(caller.pid),
+      ioctl: {
+        memory: new CallerMemory((line) => { log.warn(line); }),
+        statfsMore: () => this.statfsMore(),
+        allocDetail: async () => (await countStable(this.core, 'alloc detail',
+          () => this.readSuper())).free,
+      },
       failed: (what, e) => { log.warn(`${what}: ${asScoutfsError(e).message}`); },
     });
+  }
+
+  private readSuper(): Promise<SuperBlock> {
+    const { metaDevice, dataDevice, metaSuper } = this.vol;
+    return readMetaSuper(metaDevice, dataDevice, metaSuper.fmtVers);
+  }
+
+  private async statfsMore(): Promise<StatfsMore> {
+    const sb = await this.readSuper();
+    // A server that is not ours knows its clients; of that mount's reserve df shows the least.
+    const clients = (await this.member?.state())?.clients ?? 0;
+    return {
+      fsid: sb.hdr.fsid, rid: this.vol.rid, committedSeq: await this.client.getLastSeq(),
+      totalMetaBlocks: sb.totalMetaBlocks, totalDataBlocks: sb.totalDataBlocks,
+      reservedMetaBlocks: reservedMetaBlocks(clients),
+    };
   }
 
   /** A range that is not cached: it is read, and the operation runs again. */

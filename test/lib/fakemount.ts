@@ -4,6 +4,7 @@
  * change their seq at random, an allocator that can run dry, and a device in
  * memory. `call` does what the FUSE channel does with an operation.
  */
+import { CallerMemory } from '../../host/env/caller_mem.js';
 import { alignedMemory } from '../../host/env/device.js';
 import {
   FS_ZONE, INODE_INDEX_ZONE, INODE_TYPE, Inode, LOCK_ZONE, ORPHAN_TYPE, ORPHAN_ZONE, RENAME_TYPE,
@@ -224,6 +225,11 @@ export class FakeMount {
       sync: () => this.commit(),
       requestCommit: () => this.commit(),
       isAdmin: () => this.admin,
+      ioctl: {
+        memory: new CallerMemory(() => undefined),
+        statfsMore: () => Promise.reject(errnoError('ENOTCONN')),
+        allocDetail: () => Promise.reject(errnoError('ENOTCONN')),
+      },
       failed: (what, e) => { this.failures.push(`${what}: ${String(e)}`); },
     };
   }
