@@ -17,6 +17,7 @@ import {
   CORRUPT_REF,
 } from './block';
 import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSortOnce } from './alloc_list';
+import { count, N_ALLOC_MOVE, N_ALLOC_MOVED_EXTENT } from './count';
 import {
   extAlloc, extLen, extModBlocks, extNextByBlkno, extNextByOrder, extNextByOrderFrom, extStart,
   gotLen, gotStart, planApply, planBegin, planInsert, planTake, extOrder, extInsert,
@@ -185,8 +186,10 @@ export function moveExtents(al: usize, ws: usize, dst: usize, src: usize, total:
     if (e == 0) e = planInsert(dst, start, len);
     if (e == 0) e = planApply(al, ws);
     if (e != 0) return e;
+    count(N_ALLOC_MOVED_EXTENT);
     movedLen += len;
   }
+  count(N_ALLOC_MOVE);
   return 0;
 }
 

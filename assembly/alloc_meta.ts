@@ -19,6 +19,9 @@ import {
 } from './block';
 import { listAdd, listEntry, listHeadOk, listNr, listRemove, listSort } from './alloc_list';
 import {
+  count, N_ALLOC_ALLOC_META, N_ALLOC_FREE_META, N_ALLOC_LIST_AVAIL_LO, N_ALLOC_LIST_FREED_HI,
+} from './count';
+import {
   EINVAL, EIO, ENOMEM, ENOSPC, LB_NEXT, LH_BYTES, LH_FIRST, LH_REF, LIST_MAX,
   MAGIC_ALLOC_LIST, META_START_BLKNO,
 } from './format';
@@ -141,6 +144,7 @@ export function allocMeta(al: usize): u64 {
     return 0;
   }
   listRemove(al + AL_AVAIL, a, 1);
+  count(N_ALLOC_ALLOC_META);
   return blkno;
 }
 
@@ -149,7 +153,9 @@ export function freeMeta(al: usize, blkno: u64): i32 {
   if (!blknoOk(blkno)) return -EINVAL;
   const e = allocPrepare(al);
   if (e != 0) return e;
-  return listAdd(al + AL_FREED, <usize>load<u32>(al, AL_DIRTY_FREED), blkno) ? 0 : -EIO;
+  if (!listAdd(al + AL_FREED, <usize>load<u32>(al, AL_DIRTY_FREED), blkno)) return -EIO;
+  count(N_ALLOC_FREE_META);
+  return 0;
 }
 
 /** Frees a block of a tree being changed: its number, and its dirty copy if it has one. */
@@ -182,5 +188,9 @@ export function allocFreedRemaining(al: usize): u32 {
 
 /** "Stop looping now": fewer than n numbers or less room than n. */
 export function allocLow(al: usize, n: u32): bool {
-  return allocAvailNr(al) < n || allocFreedRoom(al) < n;
+  const few = allocAvailNr(al) < n;
+  const full = allocFreedRoom(al) < n;
+  if (few) count(N_ALLOC_LIST_AVAIL_LO);
+  if (full) count(N_ALLOC_LIST_FREED_HI);
+  return few || full;
 }

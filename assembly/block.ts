@@ -27,6 +27,11 @@
  * for btree and list blocks their whole structure, so that everything behind
  * `blockRead` may trust offsets and counts. Source: block.md 2 to 4, 7.
  */
+import {
+  count, N_BLOCK_CACHE_ACCESS_UPDATE, N_BLOCK_CACHE_ALLOC_PAGE_ORDER, N_BLOCK_CACHE_END_IO_ERROR,
+  N_BLOCK_CACHE_FORGET, N_BLOCK_CACHE_FREE, N_BLOCK_CACHE_REMOVE_STALE,
+  N_CORRUPT_BTREE_BLOCK_LEVEL, N_CORRUPT_BTREE_NO_CHILD_REF,
+} from './count';
 import { crc32c } from './crc32c';
 import { check } from './check';
 import {
@@ -87,6 +92,8 @@ export const CORRUPT_STALE_CHECKSUM: i32 = 11;
 
 /** Notes a corruption and makes the call fail with EIO. */
 export function corrupt(id: i32, blkno: u64): i32 {
+  if (id == CORRUPT_BTREE_LEVEL) count(N_CORRUPT_BTREE_BLOCK_LEVEL);
+  else if (id == CORRUPT_NO_CHILD) count(N_CORRUPT_BTREE_NO_CHILD_REF);
   corruptId = id;
   corruptBlkno = blkno;
   blockErr = -EIO;
@@ -235,6 +242,7 @@ function lruDel(e: usize): void {
 }
 
 function release(e: usize): void {
+  count(N_BLOCK_CACHE_FREE);
   hashOut(e);
   lruDel(e);
   store<u32>(e, 0, E_FLAGS);
@@ -262,6 +270,7 @@ function take(): usize {
     if (e == 0) return 0;
     release(e);
   }
+  count(N_BLOCK_CACHE_ALLOC_PAGE_ORDER);
   const e = freeHead;
   freeHead = <usize>load<u32>(e, E_CHAIN);
   nrFree -= 1;
@@ -304,6 +313,7 @@ export function blockReadDone(e: usize, err: i32): void {
   if (err == 0) {
     store<u32>(e, f | F_FRESH, E_FLAGS);
   } else {
+    count(N_BLOCK_CACHE_END_IO_ERROR);
     store<u32>(e, f, E_FLAGS);
     hashOut(e);
   }
@@ -382,6 +392,7 @@ function readEntry(ref: usize, magic: u32): usize {
 /** A mismatch: an old clean copy is dropped and read again once; dirty or fresh ones are stale. */
 function staleEntry(e: usize, blkno: u64, why: i32): usize {
   const flags = load<u32>(e, E_FLAGS);
+  count(N_BLOCK_CACHE_REMOVE_STALE);
   if ((flags & (F_DIRTY | F_FRESH)) != 0) {
     store<u32>(e, flags & ~F_FRESH, E_FLAGS);
     corruptId = why;
@@ -395,6 +406,7 @@ function staleEntry(e: usize, blkno: u64, why: i32): usize {
 
 @inline function touch(e: usize): void {
   if (lruTail != e && (load<u32>(e, E_FLAGS) & F_DIRTY) == 0) {
+    count(N_BLOCK_CACHE_ACCESS_UPDATE);
     lruDel(e);
     lruAdd(e);
   }
@@ -539,6 +551,7 @@ export function blockDirty(alloc: usize, ws: usize, ref: usize, magic: u32): usi
 export function blockForget(b: usize): void {
   const e = find(load<u64>(b, HDR_BLKNO));
   if (e == 0 || (load<u32>(e, E_FLAGS) & F_DIRTY) == 0) return;
+  count(N_BLOCK_CACHE_FORGET);
   wsetDel(e);
   drop(e);
 }

@@ -29,11 +29,16 @@ import {
   totalBytes, valLen,
 } from './btree_block';
 import { avlNext, avlPrev } from './avl';
+import {
+  count, N_BTREE_DELETE, N_BTREE_DIRTY, N_BTREE_FORCE, N_BTREE_INSERT, N_BTREE_JOIN,
+  N_BTREE_LOOKUP, N_BTREE_NEXT, N_BTREE_PREV, N_BTREE_SPLIT, N_BTREE_STALE_READ, N_BTREE_UPDATE,
+  N_BTREE_WALK, N_BTREE_WALK_RESTART,
+} from './count';
 import { DELTA_NOT, deltaCombine } from './delta';
 import {
-  BLOCK_BODY_BYTES, BT_AVL_ROOT, EEXIST, EINVAL, ENOENT, ERANGE, HDR_BLKNO, ITEM_FLAGS, ITEM_KEY,
-  ITEM_SEQ, JOIN_LOW_BYTES, MAGIC_BTREE, MAX_HEIGHT, MAX_VAL_LEN,
-  REF_BYTES, ROOT_BYTES, ROOT_HEIGHT, SPLIT_FULL_PERCENT, HDR_SEQ,
+  BLOCK_BODY_BYTES, BT_AVL_ROOT, EEXIST, EINVAL, ENOENT, ERANGE, ESTALE, HDR_BLKNO, HDR_SEQ,
+  ITEM_FLAGS, ITEM_KEY, ITEM_SEQ, JOIN_LOW_BYTES, MAGIC_BTREE, MAX_HEIGHT, MAX_VAL_LEN, REF_BYTES,
+  ROOT_BYTES, ROOT_HEIGHT, SPLIT_FULL_PERCENT,
 } from './format';
 import { keyCopy, keyInc, keyIsZeros, keyOnes, keyZeros, keyZone } from './key';
 
@@ -81,7 +86,9 @@ export function walk(al: usize, ws: usize, root: usize, flags: i32, key: usize,
   }
   while (true) {
     const leaf = descend(al, ws, root, flags, key, valBytes);
+    if (leaf != 0) count(N_BTREE_WALK);
     if (leaf != 0 || blockErr != RESTART) return leaf;
+    count(N_BTREE_WALK_RESTART);
   }
 }
 
@@ -110,7 +117,10 @@ function descend(al: usize, ws: usize, root: usize, flags: i32, key: usize, valB
     }
     const b = (flags & W_DIRTY) != 0 ? blockDirty(al, ws, ref, MAGIC_BTREE)
       : blockRead(ref, MAGIC_BTREE);
-    if (b == 0) return 0;
+    if (b == 0) {
+      if (blockErr == -ESTALE) count(N_BTREE_STALE_READ);
+      return 0;
+    }
     if (levelOf(b) != level) return fail(corrupt(CORRUPT_BTREE_LEVEL, load<u64>(b, HDR_BLKNO)));
     if ((flags & W_SUBTREE) != 0 && level == 1 &&
         (totalBytes(b) < JOIN_LOW_BYTES || !hasRoom(b, REF_BYTES))) {
@@ -205,6 +215,7 @@ function trySplit(al: usize, ws: usize, root: usize, parent: usize, right: usize
     memory.copy(root, rootRef, 16);
     store<u8>(root, <u8>(levelOf(right) + 2), ROOT_HEIGHT);
   }
+  count(N_BTREE_SPLIT);
   moveItems(left, right, false, totalBytes(right) / 2);
   createItem(parent, lastItem(left) + ITEM_KEY, 0, 0, refOf(left), REF_BYTES);
   return RESTART;
@@ -230,6 +241,7 @@ function tryJoin(al: usize, ws: usize, root: usize, parent: usize, parItem: usiz
   }
   const budget = totalBytes(sib) <= JOIN_LOW_BYTES * 2 ? totalBytes(sib) : JOIN_LOW_BYTES;
   if (midFree(b) < budget + itemBytes(MAX_VAL_LEN)) compact(b);
+  count(N_BTREE_JOIN);
   moveItems(b, sib, toRight, budget);
   if (!toRight) {
     // the bound of an emptied last sibling goes to the block that took its items
@@ -267,6 +279,7 @@ export function btreeLookup(root: usize, key: usize, out: usize, maxLen: i32): i
   const item = leafSearch(leaf, key);
   if (item == 0) return -ENOENT;
   const len = valLen(item);
+  count(N_BTREE_LOOKUP);
   memory.copy(out, itemVal(leaf, item), <usize>min(len, maxLen));
   return len;
 }
@@ -301,6 +314,7 @@ export function btreeNext(root: usize, key: usize): usize {
     if (leaf == 0) return 0;
     const item = itemAtOrAfter(leaf, key);
     if (item != 0) {
+      count(N_BTREE_NEXT);
       nextLeaf = leaf;
       return item;
     }
@@ -318,6 +332,7 @@ export function btreePrev(root: usize, key: usize): usize {
     if (leaf == 0) return 0;
     const item = itemAtOrBefore(leaf, key);
     if (item != 0) {
+      count(N_BTREE_PREV);
       nextLeaf = leaf;
       return item;
     }
@@ -333,6 +348,7 @@ export function btreeInsert(al: usize, ws: usize, root: usize, key: usize, val: 
   const leaf = walk(al, ws, root, W_DIRTY | W_INSERT, key, len);
   if (leaf == 0) return blockErr;
   if (leafSearch(leaf, key) != 0) return -EEXIST;
+  count(N_BTREE_INSERT);
   createItem(leaf, key, 0, 0, val, len);
   return 0;
 }
@@ -345,6 +361,7 @@ export function btreeUpdate(al: usize, ws: usize, root: usize, key: usize, val: 
   if (leaf == 0) return blockErr;
   const item = leafSearch(leaf, key);
   if (item == 0) return -ENOENT;
+  count(N_BTREE_UPDATE);
   store<u64>(item, 0, ITEM_SEQ);
   store<u8>(item, 0, ITEM_FLAGS);
   replaceValue(leaf, item, val, len);
@@ -358,6 +375,7 @@ export function btreeForce(al: usize, ws: usize, root: usize, key: usize, val: u
   const leaf = walk(al, ws, root, W_DIRTY | W_INSERT, key, len);
   if (leaf == 0) return blockErr;
   const item = leafSearch(leaf, key);
+  count(N_BTREE_FORCE);
   if (item == 0) createItem(leaf, key, 0, 0, val, len);
   else replaceValue(leaf, item, val, len);
   return 0;
@@ -369,6 +387,7 @@ export function btreeDelete(al: usize, ws: usize, root: usize, key: usize): i32 
   if (leaf == 0) return blockErr;
   const item = leafSearch(leaf, key);
   if (item == 0) return -ENOENT;
+  count(N_BTREE_DELETE);
   deleteFound(al, root, leaf, item);
   return 0;
 }
@@ -387,6 +406,7 @@ export function deleteFound(al: usize, root: usize, leaf: usize, item: usize): v
 export function btreeDirty(al: usize, ws: usize, root: usize, key: usize): i32 {
   const leaf = walk(al, ws, root, W_DIRTY, key, 0);
   if (leaf == 0) return blockErr;
+  count(N_BTREE_DIRTY);
   return leafSearch(leaf, key) == 0 ? -ENOENT : 0;
 }
 

@@ -17,6 +17,7 @@ import { check } from './check';
 import {
   avlDelete, avlFirst, avlInsert, avlLast, avlLeft, avlNext, avlRelocate, avlRight, avlRoot,
 } from './avl';
+import { count, N_BTREE_COMPACT_VALUES, N_BTREE_LEAF_ITEM_HASH_SEARCH } from './count';
 import {
   BLOCK_BYTES, BT_AVL_ROOT, BT_ITEMS, BT_LEVEL, BT_MID_FREE, BT_NR_ITEMS, BT_TOTAL_BYTES,
   ITEM_BYTES, ITEM_FLAGS, ITEM_KEY, ITEM_SEQ, ITEM_VAL_LEN, ITEM_VAL_OFF, LEAF_HASH_NR,
@@ -129,6 +130,7 @@ export function btreeValidate(b: usize): bool {
 
 /** The item of a leaf with exactly this key, or 0. */
 export function leafSearch(b: usize, key: usize): usize {
+  count(N_BTREE_LEAF_ITEM_HASH_SEARCH);
   let i = fnv32(key, 32) % LEAF_HASH_NR;
   for (let n: u32 = 0; n < LEAF_HASH_NR; n++) {
     const o = load<u16>(bucket(b, i));
@@ -278,6 +280,7 @@ const ORDER: usize = memory.data(4096, 8);
 
 /** Packs all values against the end of the value area, keeping their order. */
 export function compact(b: usize): void {
+  count(N_BTREE_COMPACT_VALUES);
   const nr = nrItems(b);
   let n = 0;
   for (let i = 0; i < nr; i++) {

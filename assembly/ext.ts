@@ -18,6 +18,7 @@ import { allocNeed } from './alloc_meta';
 import { blockErr, blockNoNeed, corrupt, CORRUPT_EXTENT } from './block';
 import { btreeDelete, btreeInsert, btreeNext, btreePrepare } from './btree';
 import { leafSearch } from './btree_block';
+import { count, N_EXT_OP_INSERT, N_EXT_OP_NEXT, N_EXT_OP_REMOVE } from './count';
 import {
   AR_ROOT, AR_TOTAL, EINVAL, EIO, ENOENT, ITEM_KEY, ROOT_HEIGHT, ZONE_FREE_BLKNO,
   ZONE_FREE_ORDER,
@@ -60,6 +61,7 @@ function fromItem(item: usize, zone: u8): i32 {
 function nextFrom(root: usize, zone: u8): i32 {
   if (load<u8>(root + AR_ROOT, ROOT_HEIGHT) == 0) return -ENOENT;
   const item = btreeNext(root + AR_ROOT, searchKey);
+  if (item != 0) count(N_EXT_OP_NEXT);
   return item == 0 ? blockErr : fromItem(item, zone);
 }
 
@@ -222,6 +224,7 @@ function planStep(al: usize, ws: usize, p: usize): void {
   const root = aroot + AR_ROOT;
   const insert = load<u32>(p, 4) == OP_INSERT;
   const len = load<u64>(p, 16);
+  count(insert ? N_EXT_OP_INSERT : N_EXT_OP_REMOVE);
   for (let i = 0; i < 2; i++) {
     stepKey(p, i);
     const e = insert ? btreeInsert(al, ws, root, itemKey, 0, 0)

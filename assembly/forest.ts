@@ -24,6 +24,11 @@ import { bloomHas, bloomSet } from './bloom';
 import { blockBegin, blockDirty, blockErr, blockIfDirty, blockNeedNr, blockRead } from './block';
 import { btreeNext, btreeWalkRead, leafFirst, leafNextItem, nextLeaf } from './btree';
 import { itemVal, valLen } from './btree_block';
+import {
+  count, countBy, N_FOREST_BLOOM_FAIL, N_FOREST_BLOOM_PASS, N_FOREST_BLOOM_STALE,
+  N_FOREST_READ_ITEMS, N_FOREST_ROOTS_NEXT_HINT, N_FOREST_SET_BLOOM_BITS,
+  N_ITEM_READ_PAGES_BARRIER,
+} from './count';
 import { isDeltaZone } from './delta';
 import { fillBegin, fillDone, fillEnd, fillItem, fillStart } from './fill';
 import {
@@ -78,6 +83,9 @@ import { KEY_B, KEY_FOUND } from './window';
 
 const trees: usize = memory.data(24576, 16);
 let nrTrees: i32 = 0;
+/** Bloom blocks that let the search through, or spared it. */
+let bloomPass: i32 = 0;
+let bloomFail: i32 = 0;
 
 /** The range in which all trees are known. */
 const known: usize = memory.data(32, 16);
@@ -120,8 +128,15 @@ function addLog(lt: usize, bloomKey: usize, key: usize, mergeSeq: u64): i32 {
   // No items although there are bits: they were created and deleted in one transaction.
   if (load<u8>(lt + LT_ITEM_ROOT, ROOT_HEIGHT) == 0) return 0;
   const bloom = blockRead(lt + LT_BLOOM_REF, MAGIC_BLOOM);
-  if (bloom == 0) return missed();
-  if (!bloomHas(bloom, bloomKey)) return 0;
+  if (bloom == 0) {
+    if (blockErr == -ESTALE) count(N_FOREST_BLOOM_STALE);
+    return missed();
+  }
+  if (!bloomHas(bloom, bloomKey)) {
+    bloomFail++;
+    return 0;
+  }
+  bloomPass++;
   const input = (load<u64>(lt, LT_FLAGS) & LT_FINALIZED) != 0 &&
     (mergeSeq == 0 || load<u64>(lt, LT_FINALIZE_SEQ) < mergeSeq);
   return addTree(lt + LT_ITEM_ROOT, key, input ? SRC_INPUT : SRC_LOG);
@@ -155,9 +170,14 @@ function collect(
   fsRoot: usize, logsRoot: usize, bloomKey: usize, key: usize, mergeSeq: u64,
 ): i32 {
   nrTrees = 0;
+  bloomPass = 0;
+  bloomFail = 0;
   let err = addTree(fsRoot, key, SRC_FS);
   if (err == 0) err = addLogs(logsRoot, bloomKey, key, mergeSeq);
-  return blockNeedNr() > 0 ? NEED_BLOCK : err;
+  if (blockNeedNr() > 0) return NEED_BLOCK;
+  countBy(N_FOREST_BLOOM_PASS, bloomPass);
+  countBy(N_FOREST_BLOOM_FAIL, bloomFail);
+  return err;
 }
 
 // ---- merging leaves ------------------------------------------------------------------
@@ -229,11 +249,15 @@ export function forestRead(
   const mode = lockModeOf(lock);
   if ((mode != LOCK_READ && mode != LOCK_WRITE) || !lockCovers(lock, key)) return -EINVAL;
   if (pageFind(key) != 0) return 0;
-  if (barrier != itemBarrier()) return -ESTALE;
+  if (barrier != itemBarrier()) {
+    count(N_ITEM_READ_PAGES_BARRIER);
+    return -ESTALE;
+  }
   keyCopy(known, lock);
   keyCopy(knownEnd, lockEnd(lock));
   const err = collect(fsRoot, logsRoot, lock, key, 0);
   if (err != 0) return err;
+  count(N_FOREST_READ_ITEMS);
   fillStart(key);
   keyCopy(pos, known);
   while (pageHole(pos, knownEnd, holeStart, holeEnd) && fillHole(lock)) {
@@ -351,6 +375,7 @@ export function forestNextHint(fsRoot: usize, logsRoot: usize, key: usize): i32 
   }
   if (blockNeedNr() > 0) return NEED_BLOCK;
   if (err != 0 && err != -ENOENT) return err;
+  count(N_FOREST_ROOTS_NEXT_HINT);
   return found ? 0 : -ENOENT;
 }
 
@@ -369,6 +394,7 @@ function setBloom(lt: usize, alloc: usize, wset: usize, lock: usize): i32 {
     block = blockDirty(alloc, wset, ref, MAGIC_BLOOM);
     if (block == 0) return blockErr;
   }
+  count(N_FOREST_SET_BLOOM_BITS);
   bloomSet(block, lock);
   lockSetBloomNr(lock, nr);
   return 0;

@@ -9,6 +9,7 @@ export { crc32c } from './crc32c';
 export { heapInit, heapAlloc, heapFree, heapFreeBytes, heapLargestFree } from './heap';
 export { deltaCombine } from './delta';
 export { checkId } from './check';
+export { countersAt } from './count';
 export * from './core';
 export {
   blockReadDone, blockUnpin, blockIsReading, blockNeedNr, blockNrDirty, blockNrFree, blockForget,

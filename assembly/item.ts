@@ -19,6 +19,10 @@
  * Spec: item.md 2, 3, 4.
  */
 import { check, C_ITEM_COUNT } from './check';
+import {
+  count, N_ITEM_CREATE, N_ITEM_DELETE, N_ITEM_DELTA, N_ITEM_DIRTY, N_ITEM_LOOKUP, N_ITEM_NEXT,
+  N_ITEM_UPDATE,
+} from './count';
 import { deltaCombine, DELTA_COMBINED, DELTA_EIO, DELTA_NOT } from './delta';
 import { EEXIST, EINVAL, EIO, ENOENT, ENOMEM } from './format';
 import { keyCmp, keyCopy, keyInc, keySet } from './key';
@@ -189,6 +193,7 @@ export function itemLookupAt(lock: usize, key: usize): i32 {
   if (!allowed(lock, key, TO_READ)) return -EINVAL;
   const err = find(key);
   if (err != 0) return err;
+  count(N_ITEM_LOOKUP);
   return visible() ? toWindow(item) : -ENOENT;
 }
 
@@ -221,7 +226,10 @@ export function itemNextAt(lock: usize, key: usize, last: usize): usize {
     for (let i = pageSearch(p, posKey); i < nr; i++) {
       const it = pageItem(p, i);
       if (keyCmp(it, last) > 0) return 0;
-      if ((itemFlags(it) & F_DELETION) == 0) return it;
+      if ((itemFlags(it) & F_DELETION) == 0) {
+        count(N_ITEM_NEXT);
+        return it;
+      }
     }
     if (keyCmp(p + PAGE_END, last) >= 0) return 0;
     keyCopy(posKey, p + PAGE_END);
@@ -250,6 +258,7 @@ export function itemCreateAt(lock: usize, key: usize, val: usize, valLen: i32): 
   const missed = find(key);
   if (missed != 0) return missed;
   if (visible()) return -EEXIST;
+  count(N_ITEM_CREATE);
   // A tombstone stays what it hides: persistent.
   const inherited: u8 = item != 0 ? itemFlags(item) & F_PERSISTENT : 0;
   const err = put(key, seqFor(lock, 0), inherited, val, valLen);
@@ -263,6 +272,7 @@ export function itemUpdateAt(lock: usize, key: usize, val: usize, valLen: i32): 
   const missed = find(key);
   if (missed != 0) return missed;
   if (!visible()) return -ENOENT;
+  count(N_ITEM_UPDATE);
   const err = put(key, seqFor(lock, 0), itemFlags(item) & F_PERSISTENT, val, valLen);
   if (err == 0) changed(lock);
   return err;
@@ -274,6 +284,7 @@ export function itemDirtyAt(lock: usize, key: usize): i32 {
   const missed = find(key);
   if (missed != 0) return missed;
   if (!visible()) return -ENOENT;
+  count(N_ITEM_DIRTY);
   itemSetSeq(item, seqFor(lock, 0));
   itemSetDirty(page, item, itemFlags(item) & F_PERSISTENT);
   pageAccount(page);
@@ -287,6 +298,7 @@ export function itemDeleteAt(lock: usize, key: usize): i32 {
   const missed = find(key);
   if (missed != 0) return missed;
   if (!visible()) return -ENOENT;
+  count(N_ITEM_DELETE);
   changed(lock);
   if ((itemFlags(item) & F_PERSISTENT) == 0) {
     vanish();
@@ -301,6 +313,7 @@ export function itemCreateForceAt(
 ): i32 {
   if (refused(lock, primary, key, TO_FORCE, valLen)) return -EINVAL;
   let err = findForced(lock, key);
+  count(N_ITEM_CREATE);
   if (err == 0) err = put(key, seqFor(lock, primary), F_PERSISTENT, val, valLen);
   if (err == 0) changed(lock);
   return err;
@@ -310,6 +323,7 @@ export function itemCreateForceAt(
 export function itemDeleteForceAt(lock: usize, primary: usize, key: usize): i32 {
   if (refused(lock, primary, key, TO_FORCE, 0)) return -EINVAL;
   let err = findForced(lock, key);
+  count(N_ITEM_DELETE);
   if (err == 0) err = put(key, seqFor(lock, primary), F_PERSISTENT | F_DELETION, 0, 0);
   if (err == 0) changed(lock);
   return err;
@@ -325,6 +339,7 @@ export function itemDeltaAt(
   if (refused(lock, primary, key, TO_FORCE, valLen)) return -EINVAL;
   let err = findForced(lock, key);
   if (err != 0) return err;
+  count(N_ITEM_DELTA);
   const seq = seqFor(lock, primary);
   if (item == 0) {
     err = put(key, seq, F_DELTA, val, valLen);

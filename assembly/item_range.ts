@@ -4,6 +4,7 @@
  * Spec: item.md 8 and 9.
  */
 import { check, C_ITEM_DIRTY_INVALIDATED } from './check';
+import { count, N_ITEM_INVALIDATE, N_ITEM_INVALIDATE_PAGE } from './count';
 import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 import {
   F_DIRTY, itemFlags, pageAccount, pageAt, pageBefore, PAGE_BYTES, pageCount, pageCut,
@@ -93,6 +94,7 @@ function trimHead(page: usize, start: usize): void {
  * is a broken invariant: the transaction must have been committed.
  */
 export function itemInvalidate(): void {
+  count(N_ITEM_INVALIDATE);
   let i = max(pageBefore(KEY_A), 0);
   while (i < pageCount()) {
     const page = pageAt(i);
@@ -101,6 +103,7 @@ export function itemInvalidate(): void {
       i++;
       continue;
     }
+    count(N_ITEM_INVALIDATE_PAGE);
     const headStays = keyCmp(page, KEY_A) < 0;
     const tailStays = keyCmp(page + PAGE_END, KEY_B) > 0;
     if (headStays && tailStays) {

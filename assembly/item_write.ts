@@ -10,6 +10,7 @@
  * Spec: item.md 6 and 7, trans.md 5.
  */
 import { btreeApply } from './btree';
+import { count, N_ITEM_DELTA_WRITTEN, N_ITEM_WRITE_DIRTY } from './count';
 import {
   F_DELETION, F_DELTA, F_DIRTY, F_PERSISTENT, F_WRITTEN, itemClean, itemFlags, itemSeq,
   itemSetFlags, itemSetWritten, itemVal, itemValLen, lruRemove, pageAccount, pageAt, pageCount,
@@ -73,6 +74,7 @@ export function itemWriteDirty(alloc: usize, wset: usize, root: usize, maxItems:
       maxWritten = max(maxWritten, itemSeq(item));
     }
   }
+  count(N_ITEM_WRITE_DIRTY);
   return 0;
 }
 
@@ -88,6 +90,7 @@ export function itemWriteDone(): void {
       const item = pageItem(page, i);
       const flags = itemFlags(item);
       if ((flags & F_DIRTY) == 0) continue;
+      if ((flags & F_DELTA) != 0) count(N_ITEM_DELTA_WRITTEN);
       if ((flags & (F_DELETION | F_DELTA)) != 0) {
         pageRemove(page, i);
       } else {

@@ -29,6 +29,11 @@ import {
   deleteFound, leafFirst, leafNextItem, walk, walkBlocks, W_DELETE, W_DIRTY, W_INSERT, W_SUBTREE,
   wEnd,
 } from './btree';
+import {
+  count, N_BTREE_MERGE, N_BTREE_MERGE_ALLOC_LOW, N_BTREE_MERGE_DELETE,
+  N_BTREE_MERGE_DELTA_COMBINED, N_BTREE_MERGE_DELTA_NULL, N_BTREE_MERGE_DIRTY_LIMIT,
+  N_BTREE_MERGE_DROP_OLD, N_BTREE_MERGE_INSERT, N_BTREE_MERGE_UPDATE, N_BTREE_MERGE_WALK,
+} from './count';
 import { DELTA_COMBINED, DELTA_NULL, deltaCombine, DELTA_NOT } from './delta';
 import {
   BLOCK_BYTES, EIO, ENOENT, ENOSPC, ERANGE, ITEM_FLAG_DELETION, ITEM_FLAGS, ITEM_KEY, ITEM_SEQ,
@@ -103,6 +108,7 @@ export function mergeStart(alloc: usize, wset: usize, root: usize, inputRoots: u
   dirtyMax = dirtyMaxBlocks;
   lowNr = <u32>allocLowNr;
   windowBytes = window;
+  count(N_BTREE_MERGE);
   arena = arenaAt;
   half = window * 2 + BLOCK_BYTES * 2;
   indexMax = half / 48;
@@ -242,7 +248,10 @@ function combine(a: usize, b: usize): usize {
     b + R_VAL, <i32>load<u16>(b, R_LEN));
   if (d < 0) return 1;
   if (d == DELTA_NULL) return 0;
-  if (d == DELTA_NOT) return load<u64>(b, R_SEQ) > load<u64>(a, R_SEQ) ? b : a;
+  if (d == DELTA_NOT) {
+    count(N_BTREE_MERGE_DROP_OLD);
+    return load<u64>(b, R_SEQ) > load<u64>(a, R_SEQ) ? b : a;
+  }
   store<u64>(a, max(load<u64>(a, R_SEQ), load<u64>(b, R_SEQ)), R_SEQ);
   return a;
 }
@@ -292,12 +301,20 @@ function applyWindow(): i32 {
     if (e != 0) return e == -ENOSPC ? stopAt(r) : e;
     const low = max(lowNr, <u32>walkBlocks(<i32>load<u8>(dst, ROOT_HEIGHT)));
     // asked once for a record: a path that was dirtied for it is not left without a change
-    if ((begun != pos && wsetCount(ws) >= dirtyMax) || allocLow(al, low)) return stopAt(r);
+    if (begun != pos && wsetCount(ws) >= dirtyMax) {
+      count(N_BTREE_MERGE_DIRTY_LIMIT);
+      return stopAt(r);
+    }
+    if (allocLow(al, low)) {
+      count(N_BTREE_MERGE_ALLOC_LOW);
+      return stopAt(r);
+    }
     begun = pos;
     // deletions and deltas of an empty tree have nothing to walk to
     if (load<u8>(dst, ROOT_HEIGHT) == 0) need |= W_INSERT;
     const leaf = walk(al, ws, dst, W_DIRTY | flags | need, r, needLen);
     if (leaf == 0) return blockErr == -ERANGE ? stopAt(r) : blockErr;
+    count(N_BTREE_MERGE_WALK);
     if (load<u8>(dst, ROOT_HEIGHT) > 1 && totalBytes(leaf) < JOIN_LOW_BYTES &&
         (need & W_DELETE) == 0) {
       need |= W_DELETE;
@@ -342,10 +359,12 @@ function applyOne(leaf: usize, r: usize, joined: bool): i32 {
     if (d < 0) return d;
   }
   if (d == DELTA_NULL) {
+    count(N_BTREE_MERGE_DELTA_NULL);
     deleteFound(al, dst, leaf, item);
     return load<u8>(dst, ROOT_HEIGHT) == 0 ? EMPTIED : 0;
   }
   if (d == DELTA_COMBINED) {
+    count(N_BTREE_MERGE_DELTA_COMBINED);
     store<u64>(item, load<u64>(r, R_SEQ), ITEM_SEQ);
     return 0;
   }
@@ -354,6 +373,7 @@ function applyOne(leaf: usize, r: usize, joined: bool): i32 {
     needLen = len;
     return AGAIN;
   }
+  count(item == 0 ? N_BTREE_MERGE_INSERT : N_BTREE_MERGE_UPDATE);
   if (item == 0) {
     createItem(leaf, r, load<u64>(r, R_SEQ), rflags, r + R_VAL, len);
   } else {
@@ -369,6 +389,7 @@ function applyDeletion(leaf: usize, item: usize, joined: bool): i32 {
     need |= W_DELETE;
     return AGAIN;
   }
+  count(N_BTREE_MERGE_DELETE);
   deleteFound(al, dst, leaf, item);
   return load<u8>(dst, ROOT_HEIGHT) == 0 ? EMPTIED : 0;
 }

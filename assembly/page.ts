@@ -36,6 +36,12 @@
  */
 import { check, C_ITEM_COUNT, C_PAGE_INVERTED, C_PAGE_ORDER, C_PAGE_OVERLAP, C_PAGE_SPACE }
   from './check';
+import {
+  count, N_ITEM_CLEAR_DIRTY, N_ITEM_MARK_DIRTY, N_ITEM_PAGE_ACCESSED, N_ITEM_PAGE_ALLOC,
+  N_ITEM_PAGE_COMPACT, N_ITEM_PAGE_FREE, N_ITEM_PAGE_LRU_ADD, N_ITEM_PAGE_LRU_REMOVE,
+  N_ITEM_PAGE_RBTREE_WALK, N_ITEM_PAGE_SPLIT, N_ITEM_PCPU_PAGE_HIT, N_ITEM_PCPU_PAGE_MISS,
+  N_ITEM_SHRINK_PAGE,
+} from './count';
 import { heapAlloc, heapFree } from './heap';
 import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 
@@ -308,6 +314,7 @@ function lruAdd(page: usize): void {
   else lruHead = page;
   lruTail = page;
   store<u32>(page, 1, LISTED);
+  count(N_ITEM_PAGE_LRU_ADD);
   nrListed++;
 }
 
@@ -320,6 +327,7 @@ export function lruRemove(page: usize): void {
   if (next != 0) store<u32>(next, <u32>prev, LRU_PREV);
   else lruTail = prev;
   store<u32>(page, 0, LISTED);
+  count(N_ITEM_PAGE_LRU_REMOVE);
   nrListed--;
 }
 
@@ -333,6 +341,7 @@ export function pageEvict(protect: bool): bool {
     const used = load<u32>(page, USED);
     const recent = protect && uses - used < RECENT_USES;
     if (!recent && used == load<u32>(page, SEEN)) {
+      count(N_ITEM_SHRINK_PAGE);
       pageDrop(pageIndex(page));
       return true;
     }
@@ -369,6 +378,7 @@ export function pageAccount(page: usize): void {
 
 /** Index of the last page that starts at or before the key, -1 if none does. */
 export function pageBefore(key: usize): i32 {
+  count(N_ITEM_PAGE_RBTREE_WALK);
   let lo = 0, hi = nrPages;
   while (lo < hi) {
     const mid = (lo + hi) >> 1;
@@ -404,12 +414,16 @@ export function pageFind(key: usize): usize {
   const at = shortcutOf(key);
   let page = <usize>load<u32>(at);
   if (page == 0 || keyCmp(page, key) > 0 || keyCmp(key, page + PAGE_END) > 0) {
+    count(N_ITEM_PCPU_PAGE_MISS);
     const i = pageBefore(key);
     if (i < 0) return 0;
     page = pageAt(i);
     if (keyCmp(key, page + PAGE_END) > 0) return 0;
     store<u32>(at, <u32>page);
+  } else {
+    count(N_ITEM_PCPU_PAGE_HIT);
   }
+  count(N_ITEM_PAGE_ACCESSED);
   store<u32>(page, ++uses, USED);
   return page;
 }
@@ -456,6 +470,7 @@ function pageNew(start: usize, end: usize, evict: bool): usize {
   keyCopy(at, start);
   store<u32>(at, <u32>page, 32);
   nrPages++;
+  count(N_ITEM_PAGE_ALLOC);
   lruAdd(page);
   return page;
 }
@@ -469,6 +484,7 @@ export function pageDrop(i: i32): void {
   const at = entry(i);
   memory.copy(at, at + ENTRY_BYTES, <usize>(nrPages - i - 1) * ENTRY_BYTES);
   nrPages--;
+  count(N_ITEM_PAGE_FREE);
   pageRelease(page);
 }
 
@@ -596,6 +612,7 @@ export function pageRemove(page: usize, i: i32): void {
 export function itemSetDirty(page: usize, item: usize, flags: u8): void {
   const old = itemFlags(item);
   if ((old & F_DIRTY) == 0) {
+    count(N_ITEM_MARK_DIRTY);
     dirtyItems++;
     store<u32>(page, load<u32>(page, NR_DIRTY) + 1, NR_DIRTY);
   }
@@ -613,6 +630,7 @@ export function itemSetWritten(page: usize, item: usize): void {
 export function itemClean(page: usize, item: usize): void {
   const old = itemFlags(item);
   if ((old & F_DIRTY) != 0) {
+    count(N_ITEM_CLEAR_DIRTY);
     dirtyItems--;
     store<u32>(page, load<u32>(page, NR_DIRTY) - 1, NR_DIRTY);
   }
@@ -637,6 +655,7 @@ export function itemStoreVal(item: usize, val: usize, valLen: i32): void {
 
 /** Packs the records in key order, giving up room that values do not use. */
 function pageCompact(page: usize): void {
+  count(N_ITEM_PAGE_COMPACT);
   const nr = pageNr(page);
   let to = HEADER;
   for (let i = 0; i < nr; i++) {
@@ -693,6 +712,7 @@ export function pageCut(page: usize, key: usize, evict: bool): usize {
     pageAccount(page);
     return 0;
   }
+  count(N_ITEM_PAGE_SPLIT);
   moveTail(page, place, right);
   return right;
 }

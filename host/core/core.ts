@@ -20,6 +20,9 @@ import { coreModule } from '../env/core_module.js';
 import type { Device } from '../env/device.js';
 import { registerAligned } from '../env/device.js';
 import type { Random } from '../env/random.js';
+import type { Counters } from '../observe/counters.js';
+import { C } from '../observe/counters.js';
+import { CORE_COUNTERS } from './core_counters.js';
 import { brokenInvariant, coreCorruption } from './corruption.js';
 import type { CoreExports } from './exports.js';
 
@@ -62,6 +65,9 @@ export class Core {
   readonly view: DataView;
   readonly f64: Float64Array;
   readonly u32: Uint32Array;
+  /** What has been counted in all, and how much of that `addCounts` has told. */
+  private readonly counts: Float64Array;
+  private readonly told = new Float64Array(CORE_COUNTERS.length);
   private readonly reads = new Map<Ptr, Promise<ScoutfsError | null>>();
   private device: Device | null = null;
   private broken: ScoutfsError | null = null;
@@ -89,6 +95,7 @@ export class Core {
     this.view = new DataView(memory.buffer);
     this.f64 = new Float64Array(memory.buffer);
     this.u32 = new Uint32Array(memory.buffer);
+    this.counts = new Float64Array(memory.buffer, this.x.countersAt(), CORE_COUNTERS.length);
     const slots = Math.floor(memoryBytes * (opts.slotShare ?? 0.6) / LARGE_BLOCK_BYTES);
     const heap = this.x.core_init(slots, opts.mergeWindowBytes ?? 0);
     assert(heap > 0, `core memory of ${memoryBytes} bytes holds ${slots} blocks`);
@@ -102,6 +109,16 @@ export class Core {
   setVolume(device: Device, fsid: bigint, totalMetaBlocks: number): void {
     this.device = device;
     this.x.core_volume(Number(fsid & 0xffffffffn), Number(fsid >> 32n), totalMetaBlocks);
+  }
+
+  /** Adds what was counted since the last call. */
+  addCounts(to: Counters): void {
+    const { counts, told } = this;
+    CORE_COUNTERS.forEach((name, i) => {
+      const now = counts[i] ?? 0;
+      to.add(C[name], now - (told[i] ?? 0));
+      told[i] = now;
+    });
   }
 
   /** Zeroed memory in the core's heap. @throws ENOMEM */

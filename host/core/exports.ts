@@ -19,6 +19,7 @@ export interface CoreExports extends ItemExports {
   heapFree(ptr: Ptr, len: number): void;
   heapFreeBytes(): number;
   checkId(): number;
+  countersAt(): Ptr;
 
   blockReadDone(entry: Ptr, err: number): void;
   blockUnpin(entry: Ptr): void;

@@ -361,5 +361,6 @@ export function poolThreads(): number {
 export function openFuseDevice(fd: number, plain = false, slots?: number): FuseDevice {
   const sys = plain ? null : loadSyscalls();
   const pipe = plain ? null : loadPipe();
-  return sys !== null && pipe !== null ? new LoopDevice(fd, slots, sys, pipe) : new PoolDevice(fd, slots);
+  return sys !== null && pipe !== null ? new LoopDevice(fd, slots, sys, pipe)
+    : new PoolDevice(fd, slots);
 }

@@ -24,6 +24,8 @@ import type { LockPtr } from '../core/items.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import type { Counters } from '../observe/counters.js';
+import { C } from '../observe/counters.js';
 import { ScoutfsError, errnoError } from '../observe/errors.js';
 import type { BlockCache, Buffers } from './block_cache.js';
 import type { BlockMap, Stop } from './block_map.js';
@@ -54,6 +56,7 @@ export interface DataContext {
   readonly buffers: Buffers;
   readonly device: Device;
   readonly writer: DataWriter;
+  readonly counters: Counters;
   /** Commits the open transaction; resolves when the next one is open. */
   requestCommit(): Promise<void>;
 }
@@ -261,7 +264,9 @@ export class Data {
   }
 
   private readyOf(stop: Stop): Promise<unknown> {
-    return stop instanceof Promise ? stop : this.d.requestCommit();
+    if (stop instanceof Promise) return stop;
+    this.d.counters.inc(C.data_write_begin_enobufs_retry);
+    return this.d.requestCommit();
   }
 
   /**

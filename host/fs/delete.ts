@@ -21,6 +21,7 @@ import type { LockPtr } from '../core/items.js';
 import { ABSENT } from '../core/items.js';
 import type { Op } from '../mount/op.js';
 import { MODE_WRITE, Wait } from '../mount/op.js';
+import { C } from '../observe/counters.js';
 import { errnoError } from '../observe/errors.js';
 import type { Stop } from './block_map.js';
 import { repeat } from './context.js';
@@ -125,6 +126,7 @@ export class Deletes {
     inodes.deleteOrphan(orphanLock, lock, ino);
     items.delete(lock, FS_ZONE, ino, INODE_TYPE, 0, 0, 0);
     op.addInodeCount(-1);
+    this.d.counters.inc(C.inode_deleted);
     return { result: 'deleted', stop: null };
   }
 

@@ -17,6 +17,7 @@ import type { Items } from '../core/items.js';
 import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
+import { Counters } from '../observe/counters.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
 import { Acls, aclName } from './acl_xattr.js';
 import { BlockCache, Buffers } from './block_cache.js';
@@ -66,6 +67,7 @@ export interface FsDeps {
   /** POSIX ACLs are used; default true. */
   acl?: boolean;
   prealloc: PreallocOptions;
+  counters?: Counters;
   /** The server's counts. */
   statfs(): Promise<NetStatfs>;
   /** Commits and waits. */
@@ -118,6 +120,7 @@ export class FileSystem implements VfsOps {
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
       blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
       writer: new DataWriter(dataDevice, guard, deps.transData, clock),
+      counters: deps.counters ?? new Counters(),
       requestCommit: () => deps.requestCommit(),
     };
     this.space = new Space(d, this.acls);

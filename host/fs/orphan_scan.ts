@@ -9,6 +9,7 @@
  * Source: inode.md 7, recovery.md 6.
  */
 import { LOCK_INODE_GROUP_NR } from '../core/constants.js';
+import { C, Counters } from '../observe/counters.js';
 import type { OpenMap, RemoteOpen } from './context.js';
 import type { Deletes } from './delete.js';
 
@@ -32,7 +33,7 @@ export class OrphanScan {
 
   constructor(
     private readonly source: OrphanSource, private readonly openMap: OpenMap,
-    private readonly deletes: Deletes,
+    private readonly deletes: Deletes, private readonly counters = new Counters(),
   ) {}
 
   /**
@@ -40,6 +41,8 @@ export class OrphanScan {
    * @throws what reading orphans or open maps throws; failing deletions only skip the inode
    */
   async pass(stopped: () => boolean): Promise<number> {
+    const { counters } = this;
+    counters.inc(C.orphan_scan);
     let deleted = 0;
     let left = 0;
     let group = -1;
@@ -49,14 +52,25 @@ export class OrphanScan {
       for (const ino of inos) {
         if (stopped()) return deleted;
         left += 1;
-        if (this.openMap.isOpen(ino)) continue;
+        counters.inc(C.orphan_scan_item);
+        if (this.openMap.isOpen(ino)) {
+          counters.inc(C.orphan_scan_cached);
+          continue;
+        }
         const itsGroup = Math.floor(ino / LOCK_INODE_GROUP_NR);
         if (itsGroup !== group || remote === null) {
           remote = await this.source.askGroup(itsGroup);
           group = itsGroup;
         }
-        if (remote.has(ino)) continue;
-        const result = await this.deletes.attempt(ino).catch(() => 'busy' as const);
+        if (remote.has(ino)) {
+          counters.inc(C.orphan_scan_omap_set);
+          continue;
+        }
+        counters.inc(C.orphan_scan_attempts);
+        const result = await this.deletes.attempt(ino).catch(() => {
+          counters.inc(C.orphan_scan_error);
+          return 'busy' as const;
+        });
         if (result === 'deleted') deleted += 1;
         if (result !== 'busy') left -= 1;
       }
@@ -64,7 +78,10 @@ export class OrphanScan {
       if (last === undefined) break;
       from = last + 1;
     }
-    if (left === 0 && deleted === 0) this.emptyPasses += 1;
+    if (left === 0 && deleted === 0) {
+      this.emptyPasses += 1;
+      counters.inc(C.orphan_scan_empty);
+    }
     return deleted;
   }
 }

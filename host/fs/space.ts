@@ -18,6 +18,7 @@ import type { LockPtr } from '../core/items.js';
 import type { WallTime } from '../env/clock.js';
 import type { Op } from '../mount/op.js';
 import { MODE_WRITE, Wait } from '../mount/op.js';
+import { C } from '../observe/counters.js';
 import { errnoError } from '../observe/errors.js';
 import type { Acls } from './acl_xattr.js';
 import type { Stop } from './block_map.js';
@@ -234,6 +235,7 @@ export class Space {
     let next = from;
     let stop = stopped;
     while (next <= last) {
+      if (stop === 'ENOBUFS') this.d.counters.inc(C.data_fallocate_enobufs_retry);
       await this.ready(stop);
       ({ next, stop } = await repeat(
         () => this.fallocateStep(op, ino, next, last, end, keepSize)));

@@ -15,6 +15,8 @@ import type { LockPtr } from '../core/items.js';
 import type { NetRoots } from '../core/format.js';
 import { BtreeRoot } from '../core/format.js';
 import { Rec } from '../core/trees.js';
+import type { Counters } from '../observe/counters.js';
+import { C } from '../observe/counters.js';
 import { ERRNO } from '../observe/errors.js';
 
 export interface ForestDeps {
@@ -25,6 +27,7 @@ export interface ForestDeps {
   /** Number of grants so far; a lock's `grantNr` is its value when it was granted. */
   grantNr(): number;
   grantNrOf(lock: LockPtr): number;
+  counters?: Counters;
 }
 
 interface Roots {
@@ -72,6 +75,7 @@ export class Forest {
       }
       if (r !== -ERRNO.ESTALE) throw core.error('reading items', r);
       this.stats.stale += 1;
+      this.deps.counters?.inc(C.item_read_pages_retry);
       this.last = null;
       if (core.x.itemBarrier() !== at.barrier) continue;
       const name = rootsName(at.roots);

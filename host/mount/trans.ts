@@ -25,6 +25,7 @@ import { Rec, TreeSpace } from '../core/trees.js';
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import { asScoutfsError, assert, errnoError } from '../observe/errors.js';
+import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { DataExtents } from './data_extents.js';
 import { Wait } from './op.js';
@@ -58,7 +59,11 @@ export interface TransDeps {
   log: Log;
   /** Blocks of the data device. */
   dataBlocks: number;
+  counters?: Counters;
 }
+
+type CommitReason =
+  'trans_commit_dirty_meta_full' | 'trans_commit_meta_alloc_low' | 'trans_commit_data_alloc_low';
 
 export class Trans {
   /** Seq of the open transaction; 0 before the first. */
@@ -79,10 +84,12 @@ export class Trans {
   private stopped = false;
   private askedForMore = false;
   private timer: TimerHandle | null = null;
+  private readonly counters: Counters;
   private readonly dataWrites = new Set<Promise<unknown>>();
 
   constructor(private readonly deps: TransDeps) {
     const core = deps.core;
+    this.counters = deps.counters ?? new Counters();
     this.space = new TreeSpace(core);
     this.rec = new Rec(core, LogTrees.size);
     this.dataAvail = new Rec(core, AllocRoot.size);
@@ -111,7 +118,11 @@ export class Trans {
   hold(allocating: boolean): void {
     this.currentSeq();
     if (allocating && this.metaLow) throw errnoError('ENOSPC');
-    if (this.mustCommitFirst()) throw new Wait(this.settled(this.commit()));
+    const reason = this.commitFirst();
+    if (reason !== null) {
+      this.counters.inc(C[reason]);
+      throw new Wait(this.settled(this.commit()));
+    }
     this.dirty = true;
   }
 
@@ -166,24 +177,25 @@ export class Trans {
     await p;
   }
 
-  private mustCommitFirst(): boolean {
+  /** Why a commit has to come before the next change; null when it need not. */
+  private commitFirst(): CommitReason | null {
     const x = this.deps.core.x;
     const need = Math.max(META_RESERVE_BLOCKS, 2 * x.itemDirtyPages());
     const room = Math.min(this.space.availNr, this.space.freedRoom);
     const slots = x.blockNrFree() + x.blockNrDirty();
     if (x.blockNrDirty() + 2 * x.itemDirtyPages() >
         slots * DIRTY_SLOT_SHARE + META_RESERVE_BLOCKS) {
-      return this.dirty;
+      return this.dirty ? 'trans_commit_dirty_meta_full' : null;
     }
-    if (room < need) return this.mayHelp();
+    if (room < need) return this.mayHelp() ? 'trans_commit_meta_alloc_low' : null;
     if (!x.itemReserve(RESERVE_ITEMS)) {
       x.itemShrink(RESERVE_SHRINK_BYTES);
-      if (!x.itemReserve(RESERVE_ITEMS)) return this.dirty;
+      if (!x.itemReserve(RESERVE_ITEMS)) return this.dirty ? 'trans_commit_dirty_meta_full' : null;
     }
     if (this.dataExtents.totalAvail < DATA_REFILL_BLOCKS && !this.dataExtents.low) {
-      return this.mayHelp();
+      return this.mayHelp() ? 'trans_commit_data_alloc_low' : null;
     }
-    return false;
+    return null;
   }
 
   /** A commit that just gave too little is not repeated before something has changed. */
@@ -215,8 +227,12 @@ export class Trans {
     if (this.stopped || this.forced) return;
     this.timer = this.deps.clock.after(SYNC_DEADLINE_MS, () => {
       // Only a forced shutdown fails it, which is known.
-      if (this.dirty) void this.commit().catch(() => undefined);
-      else this.armDeadline();
+      if (this.dirty) {
+        this.counters.inc(C.trans_commit_timer);
+        void this.commit().catch(() => undefined);
+      } else {
+        this.armDeadline();
+      }
     });
   }
 
@@ -224,6 +240,7 @@ export class Trans {
     if (this.seq === 0) return;
     await this.untilDone('commit', () => this.writeAndCommit());
     this.stats.commits += 1;
+    this.counters.inc(C.trans_commit_written);
     const lt = await this.untilDone('open transaction', () => this.deps.client.getLogTrees());
     this.open(lt);
   }

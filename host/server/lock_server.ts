@@ -180,8 +180,8 @@ export class LockServer<Request> {
 
   /** Messages of each lock that exists now, as upstream's `server_lock_stats`. */
   describeStats(): string[] {
-    return [...this.locks.values()].map(({ key, stats: s }) =>
-      `${keyToString(key)} req ${s.requests} inv ${s.invalidations} rsp ${s.responses} gr ${s.grants}`);
+    return [...this.locks.values()].map(({ key, stats: s }) => `${keyToString(key)} req ${
+      s.requests} inv ${s.invalidations} rsp ${s.responses} gr ${s.grants}`);
   }
 
   private get(key: Key): ServerLock<Request> {

@@ -105,6 +105,7 @@ export class LogMerges {
       if (range === null || status.nrRequests + status.nrComplete >= BATCH_MAX) return idle();
       const start = await this.leastInputKey(range, status.seq);
       if (start === null) {
+        this.s.counters.inc(C.log_merge_no_finalized);
         await this.commits.space.delete(this.tree, rangeKey(range.start));
         continue;
       }

@@ -157,6 +157,11 @@ export class Member {
     return this.runner.current?.view(name) ?? [];
   }
 
+  /** Brings the counters up to date. */
+  takeCounts(): void {
+    this.runner.current?.takeCounts();
+  }
+
   setFenced(rid: bigint): void {
     this.runner.current?.setFenced(rid);
   }

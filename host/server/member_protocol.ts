@@ -26,7 +26,9 @@ export interface MemberOptions {
 }
 
 /** Debug views of the server, by the names of upstream's files. */
-export const MEMBER_VIEWS = ['server_locks', 'server_lock_stats', 'connections', 'messages'] as const;
+export const MEMBER_VIEWS = [
+  'server_locks', 'server_lock_stats', 'connections', 'messages',
+] as const;
 export type MemberView = (typeof MEMBER_VIEWS)[number];
 
 export interface MemberConfig extends MemberOptions {

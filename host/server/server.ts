@@ -21,6 +21,7 @@ import type { Clock } from '../env/clock.js';
 import type { Net, TcpListener, TcpSocket } from '../env/net.js';
 import { NetServer } from '../net/net_server.js';
 import type { Counters } from '../observe/counters.js';
+import { C } from '../observe/counters.js';
 import { QUORUM_FENCE_TO_MS } from '../core/constants.js';
 import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
@@ -174,7 +175,7 @@ export class Server {
   }
 
   private async fenceLeaders(): Promise<void> {
-    const { metaDevice, slots, fsid, term, rid, fences, log } = this.deps;
+    const { metaDevice, slots, fsid, term, rid, fences, log, counters } = this.deps;
     const blocks = [];
     for (const { nr } of slots) {
       blocks.push({ slot: nr, block: await readQuorumBlock(metaDevice, nr, fsid) });
@@ -182,9 +183,15 @@ export class Server {
     for (const old of leadersToFence(blocks, term, rid)) {
       const at = slots.find((s) => s.nr === old.slot)?.at;
       log.warn(`server: fencing the earlier leader ${old.rid.toString(16)} of slot ${old.slot}`);
+      counters.inc(C.quorum_fence_leader);
       fences.create(old.rid, at?.addr ?? 0, 'quorum_block_leader');
     }
-    await fences.allFenced(QUORUM_FENCE_TO_MS, () => this.stopped !== null);
+    try {
+      await fences.allFenced(QUORUM_FENCE_TO_MS, () => this.stopped !== null);
+    } catch (e) {
+      counters.inc(C.quorum_fence_error);
+      throw e;
+    }
     this.checkGoing();
   }
 

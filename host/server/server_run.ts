@@ -28,6 +28,8 @@ export interface ServerRun {
   setFenceError(rid: bigint): void;
   /** Mounts that are connected. */
   readonly clientCount: number;
+  /** Brings the counters up to date with what its core has counted. */
+  takeCounts(): void;
   /** The lines of a debug view. */
   view(name: MemberView): string[];
 }
@@ -68,8 +70,9 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
     server.fencesChanged();
     events.fences(fences.list());
   });
+  const core = new Core(p.env.random, { memoryBytes: p.coreMemoryBytes });
   const server: Server = new Server({
-    env: p.env, core: new Core(p.env.random, { memoryBytes: p.coreMemoryBytes }),
+    env: p.env, core,
     metaDevice: p.metaDevice, dataDevice: p.dataDevice, fsid: p.fsid, fmtVers: p.fmtVers,
     slots: p.slots, slotNr: p.slotNr, term, rid: p.rid, fences, options: p.options,
     silenceTimeoutMs: p.silenceTimeoutMs, log: p.log, counters: p.counters, triggers: p.triggers,
@@ -77,7 +80,11 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
   });
   return {
     start: () => server.start(),
-    stop: () => server.stop(),
+    async stop() {
+      await server.stop();
+      core.addCounts(p.counters);
+    },
+    takeCounts: () => { core.addCounts(p.counters); },
     setFenced: (rid) => { fences.setFenced(rid); },
     setFenceError: (rid) => { fences.setError(rid); },
     get clientCount() { return server.clientCount; },

@@ -98,6 +98,7 @@ class MemberThread {
         void this.stop(member);
         break;
       case 'status':
+        member.takeCounts();
         this.self.post({
           type: 'status', id: m.id, text: member.status(), counters: this.counters.snapshot(),
           clients: member.clientCount, armed: this.triggers.list(),

@@ -44,7 +44,7 @@ class NoOp implements Op {
 
 const NO_OP = new NoOp();
 
-/** Mounts `tree` at `dir` and serves it. @returns what ends it; null, with a warning, if it fails */
+/** Mounts `tree` at `dir` and serves it. @returns what ends it; null, with a warning, on failure */
 export async function serveControl(clock: Clock, log: Log, tree: ControlTree, dir: string):
 Promise<(() => Promise<void>) | null> {
   try {

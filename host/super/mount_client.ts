@@ -118,7 +118,7 @@ export class MountClient {
     });
     this.trans = new Trans({
       core: this.core, client: this.client, metaDevice, dataDevice, clock: env.clock, log,
-      dataBlocks: sb.totalDataBlocks,
+      dataBlocks: sb.totalDataBlocks, counters: this.counters,
     });
     this.coreLocks = new MountLocks(this.core);
     this.locks = new LockClient({
@@ -139,7 +139,7 @@ export class MountClient {
       core: this.core, getRoots: () => this.client.getRoots(),
       commit: () => this.trans.commit(),
       grantNr: () => this.locks.grantNr,
-      grantNrOf: (ptr) => this.locks.grantNrOf(ptr),
+      grantNrOf: (ptr) => this.locks.grantNrOf(ptr), counters: this.counters,
     });
     this.openMap = new MountOpenMap(this.client, this.locks);
     const inos = new InoPools(async (count) => {
@@ -151,7 +151,8 @@ export class MountClient {
     this.fs = this.makeFs();
     this.loops = new BackgroundLoops({
       env, log, client: this.client, vol,
-      scan: new OrphanScan(this.openMap.source(this.core), this.openMap, this.fs.deletes),
+      scan: new OrphanScan(this.openMap.source(this.core), this.openMap, this.fs.deletes,
+        this.counters),
       orphanDelayMs: () => options.orphanScanDelayMs,
     });
   }
@@ -228,6 +229,7 @@ export class MountClient {
   async unmount(): Promise<void> {
     this.unmounting = true;
     await this.loops.stopScan();
+    this.counters.inc(C.trans_commit_sync_fs);
     await this.trans.sync();
     for (const ino of [...this.session?.inos() ?? []]) this.fs.evict(ino);
     await this.fs.deletionsDone();
@@ -281,7 +283,7 @@ export class MountClient {
     const items = new CoreItems(this.core, (lock) => this.missing(lock));
     return new FileSystem({
       items, ops: this.ops, openMap: this.openMap,
-      dataAlloc: new DataSpace(this.trans), dataDevice: vol.dataDevice,
+      dataAlloc: new DataSpace(this.trans, this.counters), dataDevice: vol.dataDevice,
       transData: { addWrite: (p) => { this.trans.addDataWrite(p); } },
       clock: env.clock,
       formatVersion: Math.min(vol.metaSuper.fmtVers, FORMAT_VERSION_MAX),
@@ -295,7 +297,11 @@ export class MountClient {
         if (this.triggers.fires('statfs_lock_purge')) this.locks.releaseIdle();
         return this.client.statfs();
       },
-      sync: () => this.trans.sync(),
+      counters: this.counters,
+      sync: () => {
+        this.counters.inc(C.trans_commit_fsync);
+        return this.trans.sync();
+      },
       requestCommit: () => this.trans.commit(),
       isAdmin: (caller) => env.isAdmin(caller.pid),
       ioctl: {

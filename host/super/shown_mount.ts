@@ -31,6 +31,7 @@ export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMou
       client.member?.setLogLevel(level);
     },
     counter: (nr) => {
+      client.core.addCounts(client.counters);
       const own = client.counters.at(nr);
       if (client.member === null) return own;
       return client.member.counters().then((c) => own + (c[nr] ?? 0));

@@ -69,6 +69,7 @@ class World {
       setFenced: (rid) => { fake.fenced.push(rid); },
       setFenceError: () => undefined,
       clientCount: 0,
+      takeCounts: () => undefined,
       view: () => [],
     };
   }
