@@ -4,9 +4,10 @@
  * With --force nothing is committed and the server fences the mount.
  */
 import { realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
 import { strerror } from '../observe/strerror.js';
-import { listMounts } from '../env/rundir.js';
+import { controlDirOf, detachControl, listMounts } from '../env/rundir.js';
 import { unmountFuse } from '../env/fuse-mount.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { mountAt, waitForExit } from './daemon.js';
@@ -20,7 +21,7 @@ function pathOf(dir: string): string {
     return realpathSync(dir);
   } catch (e) {
     // a mount whose daemon died: its name is all there is
-    if (asScoutfsError(e).errno === 'ENOTCONN') return dir;
+    if (asScoutfsError(e).errno === 'ENOTCONN') return resolve(dir);
     throw errnoError(asScoutfsError(e).errno, `${dir}: ${strerror(asScoutfsError(e).errno)}`);
   }
 }
@@ -34,6 +35,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     const dead = listMounts().find((x) => x.mountPoint === dir);
     if (dead === undefined) throw errnoError('EINVAL', `${dir}: no volume is mounted here`);
     await unmountFuse(dir, true);
+    await detachControl(controlDirOf(dead.ident));
     io.out(`${dir}: the daemon was gone already; the next mount of the volume recovers`);
     return 0;
   }

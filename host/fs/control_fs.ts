@@ -61,6 +61,12 @@ export class ControlFs implements VfsOps {
     if (found !== undefined) this.fill(found, out.attr);
   }
 
+  byNumber(_op: Op, _call: Call, ino: number, out: EntryOut): void {
+    const node = this.node(ino);
+    out.ino = ino;
+    this.fill(node, out.attr);
+  }
+
   parentOf(_op: Op, _call: Call, dir: number): number {
     const node = this.dir(dir);
     return (node.parent ?? node).ino;
