@@ -24,6 +24,7 @@ import { Rec, TreeReader, TreeSpace } from '../core/trees.js';
 import type { Device } from '../env/device.js';
 import type { Random } from '../env/random.js';
 import { decode, encode, viewOf } from '../net/messages.js';
+import type { Counters } from '../observe/counters.js';
 import { ERRNO, ScoutfsError, asScoutfsError } from '../observe/errors.js';
 
 const WINDOW_BYTES = 2 * 1024 * 1024;
@@ -49,6 +50,11 @@ export class LogMergeWorker {
     this.core = new Core(random, { memoryBytes, mergeWindowBytes: WINDOW_BYTES });
     this.dirtyMaxBlocks = Math.floor(memoryBytes * DIRTY_SHARE / BLOCK_LG_SIZE);
     this.core.setVolume(device, fsid, Math.floor(device.sizeBytes / BLOCK_LG_SIZE));
+  }
+
+  /** Adds what its core has counted since the last call. */
+  addCounts(to: Counters): void {
+    this.core.addCounts(to);
   }
 
   /** Works on a GET_LOG_MERGE response; the result is what COMMIT_LOG_MERGE carries. */

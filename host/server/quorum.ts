@@ -165,8 +165,7 @@ export class Quorum {
       while (!this.stopping) {
         const msg = await this.nextMessage();
         if (this.isStopping()) break;
-        await this.perform(
-          this.agent.step(this.d.clock.monotonicMs(), msg, this.d.server.status()));
+        await this.perform(this.step(msg));
         this.publishRole();
       }
     } catch (e) {
@@ -179,6 +178,18 @@ export class Quorum {
     } finally {
       await this.close();
     }
+  }
+
+  private step(msg: QuorumMsg | null): Action[] {
+    const { agent, counters, d } = this;
+    const { term } = agent;
+    const server = d.server.status();
+    if (agent.role === 'candidate' && server === 'stopping') {
+      counters.inc(C.quorum_candidate_server_stopping);
+    }
+    const actions = agent.step(d.clock.monotonicMs(), msg, server);
+    if (agent.term > term && agent.role === 'follower') counters.inc(C.quorum_term_follower);
+    return actions;
   }
 
   private isStopping(): boolean {

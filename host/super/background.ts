@@ -11,6 +11,7 @@ import type { OrphanScan } from '../fs/orphan_scan.js';
 import type { Client } from '../mount/client.js';
 import { MergeThread } from './merge_thread.js';
 import type { Log } from '../observe/log.js';
+import type { Counters } from '../observe/counters.js';
 import { asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 
@@ -25,6 +26,7 @@ export interface BackgroundDeps {
   client: Client;
   vol: Volume;
   scan: OrphanScan;
+  counters: Counters;
   orphanDelayMs(): number;
 }
 
@@ -43,7 +45,7 @@ export class BackgroundLoops {
   private readonly thread: MergeThread;
 
   constructor(private readonly d: BackgroundDeps) {
-    this.thread = new MergeThread(d.env, d.vol);
+    this.thread = new MergeThread(d.env, d.vol, d.counters);
   }
 
   start(): void {

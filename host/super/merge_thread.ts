@@ -8,6 +8,7 @@ import type { Env } from '../env/env.js';
 import type { Thread } from '../env/thread.js';
 import { LogMergeComplete, LogMergeRequest } from '../core/format.js';
 import type { Volume } from '../super.js';
+import type { Counters } from '../observe/counters.js';
 import { errnoError } from '../observe/errors.js';
 
 /** What the thread starts with. */
@@ -18,11 +19,19 @@ export interface MergeThreadData {
   memoryBytes: number;
 }
 
+/** What the thread answers a request with. */
+export interface MergeAnswer {
+  completion: Uint8Array;
+  /** what it has counted since the answer before */
+  counters: Float64Array;
+}
+
 export class MergeThread {
-  private thread: Thread<Uint8Array, Uint8Array> | null = null;
+  private thread: Thread<Uint8Array, MergeAnswer> | null = null;
   private waiting: { resolve(b: Uint8Array): void; reject(e: Error): void } | null = null;
 
-  constructor(private readonly env: Env, private readonly vol: Volume) {}
+  constructor(private readonly env: Env, private readonly vol: Volume,
+    private readonly counters: Counters) {}
 
   /** Merges; failures of the work are in the completion's flags. @throws when the thread died */
   async merge(request: LogMergeRequest): Promise<LogMergeComplete> {
@@ -43,15 +52,16 @@ export class MergeThread {
     await thread?.terminate();
   }
 
-  private start(): Thread<Uint8Array, Uint8Array> {
+  private start(): Thread<Uint8Array, MergeAnswer> {
     const { metaDevice, metaSuper: sb } = this.vol;
     const data: MergeThreadData = {
       metaPath: metaDevice.path, fsid: sb.hdr.fsid, memoryBytes: this.vol.memory.mergeBytes,
     };
-    const thread = this.env.startThread<Uint8Array, Uint8Array>(
+    const thread = this.env.startThread<Uint8Array, MergeAnswer>(
       new URL('./merge_main.js', import.meta.url), data);
-    thread.onMessage((bytes) => {
-      this.waiting?.resolve(bytes);
+    thread.onMessage(({ completion, counters }) => {
+      this.counters.addSnapshot(counters);
+      this.waiting?.resolve(completion);
       this.waiting = null;
     });
     thread.onEnd((error) => {

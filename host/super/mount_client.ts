@@ -150,7 +150,7 @@ export class MountClient {
     this.caching = { mayCache: (ino) => this.mayCache(ino) };
     this.fs = this.makeFs();
     this.loops = new BackgroundLoops({
-      env, log, client: this.client, vol,
+      env, log, client: this.client, vol, counters: this.counters,
       scan: new OrphanScan(this.openMap.source(this.core), this.openMap, this.fs.deletes,
         this.counters),
       orphanDelayMs: () => options.orphanScanDelayMs,

@@ -2,8 +2,9 @@
  * The option list: defaults, ranges, C integers, unknown and repeated elements.
  */
 import t from 'tap';
-import { checkOption, defaultOptions, NUMBER_OPTIONS, parseOptions }
-  from '../../host/mount/options.js';
+import {
+  NUMBER_OPTIONS, changeOption, checkOption, defaultOptions, parseOptions, shownOptions,
+} from '../../host/mount/options.js';
 
 void t.test('defaults are upstream\'s', (tt) => {
   const o = parseOptions('');
@@ -44,5 +45,21 @@ void t.test('lists', (tt) => {
   ] as const) {
     tt.throws(() => parseOptions(list), { message: why }, list);
   }
+  tt.end();
+});
+
+void t.test('changing options of a mount, and showing them', (tt) => {
+  const o = parseOptions('metadev_path=/dev/a,quorum_slot_nr=3');
+  tt.equal(changeOption(o, 'lock_idle_count', '0x20'), 'lockIdleCount');
+  tt.equal(o.lockIdleCount, 32);
+  tt.throws(() => changeOption(o, 'lock_idle_count', '31'), { code: 'MOUNT_OPTION' });
+  tt.equal(o.lockIdleCount, 32, 'a refused value changes nothing');
+  tt.throws(() => changeOption(o, 'quorum_slot_nr', '1'), { code: 'EACCES' });
+  tt.throws(() => changeOption(o, 'none', '1'), { code: 'MOUNT_OPTION' });
+  tt.equal(shownOptions(o), 'acl,data_prealloc_blocks=2048,data_prealloc_contig_only=1,' +
+    'ino_alloc_per_lock=1024,metadev_path=/dev/a,orphan_scan_delay_ms=10000,quorum_slot_nr=3,' +
+    'tcp_keepalive_timeout_ms=24000');
+  tt.match(shownOptions(parseOptions('metadev_path=/m,noacl')),
+    /^data_prealloc_blocks=.*,metadev_path=\/m,noacl,orphan_scan_delay_ms=10000,tcp_keep/);
   tt.end();
 });

@@ -4,8 +4,11 @@
 import t from 'tap';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Core } from '../../host/core/core.js';
+import { CORE_COUNTERS } from '../../host/core/core_counters.js';
+import { realRandom } from '../../host/env/random.js';
 import { C, COUNTER_NAMES, Counters, OWN_START } from '../../host/observe/counters.js';
-import { skipWithoutSpec, specDir } from '../lib/shared.js';
+import { repoDir, skipWithoutSpec, specDir } from '../lib/shared.js';
 
 t.test('names are distinct and indexed in order', async (t) => {
   t.equal(OWN_START, 202, "upstream's counters");
@@ -28,6 +31,28 @@ t.test("every name of the specification's table, with its prefix", { skip: skipW
     }
     t.equal(seen, OWN_START);
   });
+
+t.test('the core keeps its counters in the order in which the host reads them', async (t) => {
+  const text = readFileSync(join(repoDir, 'assembly', 'count.ts'), 'utf8');
+  const names = [...text.matchAll(/^export const N_(\w+): i32 = (\d+);$/gm)];
+  t.same(names.map((m) => m[1]?.toLowerCase()), CORE_COUNTERS);
+  t.same(names.map((m) => Number(m[2])), CORE_COUNTERS.map((_, i) => i));
+  t.match(text, `memory.data(${CORE_COUNTERS.length * 8}, 8)`, 'room for all');
+});
+
+t.test('what the core counts is added once', async (t) => {
+  const core = new Core(realRandom, { memoryBytes: 64 << 20 });
+  t.not(core.x.itemInit(8 << 20), 0);
+  const counters = new Counters();
+  core.x.itemInvalidate();
+  core.addCounts(counters);
+  t.equal(counters.get('item_invalidate'), 1);
+  core.addCounts(counters);
+  t.equal(counters.get('item_invalidate'), 1, 'nothing new');
+  core.x.itemInvalidate();
+  core.addCounts(counters);
+  t.equal(counters.get('item_invalidate'), 2);
+});
 
 t.test('counting', async (t) => {
   const a = new Counters();

@@ -31,6 +31,13 @@ t.test('lines', async (t) => {
   t.equal(log.enabled('info'), true);
   t.equal(log.enabled('debug'), false);
   t.equal(silentLog.enabled('error'), false);
+  log.withPrefix('server').setLevel('debug');
+  log.debug('now');
+  t.match(lines.at(-1), / debug f.112233.r.abcdef now\n$/, 'one level for all prefixes');
+  t.equal(log.level, 'debug');
+  log.setLevel('error');
+  log.withPrefix('server').warn('not any more');
+  t.match(lines.at(-1), / now\n$/);
 });
 
 t.test('a log file is written synchronously and appended to', async (t) => {
