@@ -30,6 +30,9 @@ const POOLS: FreeCount[] = [
   { owner: 1, id: 7n, meta: true, avail: false, blocks: 0 },
 ];
 
+/** Of no use to these ioctls. */
+const NO_INODES = null as unknown as Inodes;
+
 /** Runs an ioctl as the dispatcher does. @returns the result or the errno's name */
 async function run(ioctls: Ioctls, call: Call, cmd: number, input: Uint8Array, outMaxBytes: number,
   out: IoctlOut): Promise<number | string> {
@@ -61,7 +64,7 @@ t.test('numbers and layouts', { skip: skipWithoutSpec() }, async (t) => {
   t.equal(IOC_ALLOC_DETAIL, numberOf('ALLOC_DETAIL'));
   t.equal(ALLOC_ENTRY_BYTES, structs['scoutfs_ioctl_alloc_detail_entry']?.size);
   const served = new Ioctls({
-    inodes: {} as Inodes, memory: new CallerMemory(() => undefined),
+    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => Promise.resolve(STATFS), allocDetail: () => Promise.resolve(POOLS),
   });
   const out: IoctlOut = { result: 0, data: new Uint8Array(0) };
@@ -79,7 +82,7 @@ t.test('numbers and layouts', { skip: skipWithoutSpec() }, async (t) => {
 t.test('alloc_detail', async (t) => {
   let asked = 0;
   const served = new Ioctls({
-    inodes: {} as Inodes, memory: new CallerMemory(() => undefined),
+    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => Promise.resolve(STATFS),
     allocDetail: () => {
       asked += 1;
@@ -87,7 +90,7 @@ t.test('alloc_detail', async (t) => {
     },
   });
   const buffer = new Uint8Array(4 * ALLOC_ENTRY_BYTES).fill(0xee);
-  const ptr = BigInt(koffi.address(buffer));
+  const ptr = koffi.address(buffer);
   const out: IoctlOut = { result: 0, data: new Uint8Array(0) };
   const call = { pid: process.pid } as Call;
   const ask = (p: bigint, nr: bigint, by = call): Promise<number | string> =>
@@ -115,7 +118,7 @@ t.test('alloc_detail', async (t) => {
 t.test('an interrupted wait leaves nothing for the next request', async (t) => {
   let answer: (s: typeof STATFS) => void = () => undefined;
   const served = new Ioctls({
-    inodes: {} as Inodes, memory: new CallerMemory(() => undefined),
+    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => new Promise((resolve) => { answer = resolve; }),
     allocDetail: () => Promise.resolve(POOLS),
   });
