@@ -89,6 +89,8 @@ export const CORRUPT_EXTENT: i32 = 9;
 /** With ESTALE: no damage yet, unless newer references lead to the same block again. */
 export const CORRUPT_STALE_HEADER: i32 = 10;
 export const CORRUPT_STALE_CHECKSUM: i32 = 11;
+export const CORRUPT_SRCH_FILE: i32 = 12;
+export const CORRUPT_SRCH_BLOCK: i32 = 13;
 
 /** Notes a corruption and makes the call fail with EIO. */
 export function corrupt(id: i32, blkno: u64): i32 {

@@ -34,6 +34,11 @@ declare function invariantBroken(id: i32): void;
 @inline export const C_LOCK_RECORD: i32 = 17;
 
 // @ts-ignore: decorator
+@inline export const C_SRCH_ENTRY: i32 = 18;
+// @ts-ignore: decorator
+@inline export const C_SRCH_UNPREPARED: i32 = 19;
+
+// @ts-ignore: decorator
 @inline export const C_MERGE_WINDOW: i32 = 403;
 
 /** Traps with `id` unless `cond` holds. Compiled in whatever the compiler flags say. */

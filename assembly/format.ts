@@ -96,3 +96,31 @@ export const ZONE_FREE_BLKNO: u8 = 36;
 export const ZONE_FREE_ORDER: u8 = 40;
 
 export const KEY_BYTES: i32 = 32;
+
+// struct scoutfs_srch_entry: hash, ino, id
+export const SE_INO: usize = 8;
+export const SE_ID: usize = 16;
+export const SE_BYTES: usize = 24;
+
+// struct scoutfs_srch_file
+export const SF_FIRST: usize = 0;
+export const SF_LAST: usize = 24;
+export const SF_REF: usize = 48;
+export const SF_BLOCKS: usize = 64;
+export const SF_ENTRIES: usize = 72;
+export const SF_HEIGHT: usize = 80;
+export const SF_FILE_BYTES: usize = 88;
+
+// struct scoutfs_srch_parent
+export const SP_REFS: usize = 32;
+export const SRCH_PARENT_REFS: u64 = 4094;
+
+// struct scoutfs_srch_block
+export const SB_FIRST: usize = 32;
+export const SB_LAST: usize = 56;
+export const SB_TAIL: usize = 80;
+export const SB_NR: usize = 104;
+export const SB_BYTES: usize = 108;
+export const SB_ENTRIES: usize = 112;
+/** No entry starts behind this byte of the entries. */
+export const SRCH_SAFE_BYTES: i32 = 65398;

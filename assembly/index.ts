@@ -16,3 +16,5 @@ export {
   blockEvictAll, wsetForget, wsetList, wsetCount, corruptId, corruptBlkno,
 } from './block';
 export * from './core_items';
+export * from './core_srch';
+export { testSrchRef } from './testing';

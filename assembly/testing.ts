@@ -5,6 +5,8 @@
 import { fillBegin, fillDone, fillEnd, fillItem, fillStart } from './fill';
 import { keyCmp, keyCopy, keyInc } from './key';
 import { pageHole } from './page';
+import { srchRef } from './srch';
+import { SP_REFS } from './format';
 import { KEY_A, KEY_B } from './window';
 
 const pos: usize = memory.data(32, 16);
@@ -43,4 +45,9 @@ function fillHoles(lock: usize, list: usize, count: i32): i32 {
     keyInc(pos);
   }
   return done;
+}
+
+/** Number of the reference to logical block `blk` in a parent at `level`. */
+export function testSrchRef(level: i32, blk: f64): i32 {
+  return <i32>((srchRef(0, level, <u64>blk) - SP_REFS) >> 4);
 }

@@ -18,6 +18,8 @@ const CORE_CORRUPTIONS: readonly { id: string; text: string }[] = [
   { id: 'ALLOC_EXTENT', text: 'a free extent is impossible or lacks one of its two items' },
   { id: 'BLOCK_HEADER', text: 'a block is not the one that is referred to' },
   { id: 'BLOCK_CHECKSUM', text: 'the checksum of a block does not match' },
+  { id: 'SRCH_FILE', text: 'the blocks of a srch file do not fit what is recorded of it' },
+  { id: 'SRCH_BLOCK', text: 'the counts of a srch block are impossible' },
 ];
 
 /** The corruption with the core's number. */
@@ -38,6 +40,8 @@ const INVARIANTS = new Map<number, string>([
   [15, 'the counts of an item page are wrong'],
   [16, 'the memory of an item page is inconsistent'],
   [17, 'an item was used under a lock that does not allow it'],
+  [18, 'a srch entry was to be put behind the end of its block'],
+  [19, 'a srch entry was appended without preparation'],
   [403, 'a merge window is too small for its work'],
 ]);
 

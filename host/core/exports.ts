@@ -75,6 +75,11 @@ export interface CoreExports extends ItemExports {
     zoneBlocks: number, budget: number): number;
   ext_moved(): number;
   ext_zones(aroot: Ptr, zoneBlocks: number, bits: Ptr): number;
+
+  srch_prepare(al: Ptr, ws: Ptr, sfl: Ptr): number;
+  srch_append(al: Ptr, ws: Ptr, sfl: Ptr, entry: Ptr): void;
+  srch_append_name(al: Ptr, ws: Ptr, sfl: Ptr, nameLen: number, ino: number, id: number): void;
+  srch_height_for(blk: number): number;
 }
 
 /** Sizes of the records whose memory the host provides, in bytes. */

@@ -113,11 +113,11 @@ export interface Items {
     second: number, third: number, fourth: number): void;
   /**
    * Adds the increment in the window to the key's total under a WRITE_ONLY lock; increments
-   * that add up to nothing leave no item. Absent: totals cannot be kept. @throws EIO
+   * that add up to nothing leave no item. @throws EIO
    */
-  delta?(lock: LockPtr, primary: LockPtr, key: WideKey, valLen: number): void;
+  delta(lock: LockPtr, primary: LockPtr, key: WideKey, valLen: number): void;
   /** `createForce` for any key. */
-  createForceWide?(lock: LockPtr, primary: LockPtr, key: WideKey): void;
+  createForceWide(lock: LockPtr, primary: LockPtr, key: WideKey): void;
   /** `deleteForce` for any key. */
-  deleteForceWide?(lock: LockPtr, primary: LockPtr, key: WideKey): void;
+  deleteForceWide(lock: LockPtr, primary: LockPtr, key: WideKey): void;
 }

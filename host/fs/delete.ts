@@ -22,7 +22,6 @@ import { ABSENT } from '../core/items.js';
 import type { Op } from '../mount/op.js';
 import { MODE_WRITE, Wait } from '../mount/op.js';
 import { C } from '../observe/counters.js';
-import { errnoError } from '../observe/errors.js';
 import type { Stop } from './block_map.js';
 import { repeat } from './context.js';
 import type { DataContext } from './data.js';
@@ -111,6 +110,7 @@ export class Deletes {
     hold.begin(op);
     hold.willDelete(inode);
     hold.hold(op, false);
+    if (sides.some((s) => s.srch !== null)) op.prepareSrch();
 
     if (inode.isReg) {
       const { next, stop } = map.remove(lock, ino, null, 0, BLOCK_MAX, false,
@@ -119,7 +119,7 @@ export class Deletes {
       if (next !== 0) return { result: 'more', stop };
     }
     for (const p of parts) items.delete(lock, FS_ZONE, ino, XATTR_TYPE, p.hash, p.id, p.part);
-    for (const side of sides) this.xattrs.applySide(lock, side);
+    for (const side of sides) this.xattrs.applySide(op, lock, side);
     if (parts.length === DELETE_BATCH_XATTRS) return { result: 'more', stop: null };
     hold.deleteItems(lock, inode);
     for (const nr of chunks) items.delete(lock, FS_ZONE, ino, SYMLINK_TYPE, nr, 0, 0);
@@ -163,12 +163,11 @@ export class Deletes {
 
   /**
    * What part 0 in the window counts into.
-   * @throws Wait; EAGAIN when the core cannot undo it; EINVAL for a total that is no number
+   * @throws Wait; EINVAL for a total that is no number
    */
   private sideOf(op: Op, ino: number, id: number, len: number): SideChange {
     const name = this.xattrs.nameInWindow(ino, len);
     const tags = tagsOf(name);
-    if (!this.xattrs.sideItemsOffered(tags)) throw errnoError('EAGAIN');
     const { val, valBytes } = this.d.cx.items;
     const at = Xattr.size + name.length;
     const value = valBytes.slice(at, Math.min(len, at + Xattr.read(val, 0).valLen));

@@ -6,9 +6,10 @@
  * part's number. All of an operation happens in one tick, so nobody ever sees a
  * mixture of parts.
  *
- * Tagged `scoutfs.` names change side items in the same transaction: totals by
- * delta items, indexes by items under the INDX lock. Names with the srch tag
- * need the core's srch log; where the core does not offer it they are refused.
+ * Tagged `scoutfs.` names have side effects in the same transaction: totals change by
+ * delta items, indexes by items under the INDX lock, and creation and removal of a
+ * name with the srch tag append the same entry to the srch log, so that the second
+ * cancels the first. Nothing of the change part can fail, so nothing is ever undone.
  *
  * POSIX ACLs are xattrs too, but have rules of their own (`acl_xattr.ts`).
  * Source: xattr.md 1 to 6. The order of errors is that of section 4.
@@ -38,8 +39,10 @@ const USER = Buffer.from('user.');
 const FILE_CAPS = Buffer.from('security.capability');
 const EMPTY = new Uint8Array(0);
 
-/** Changes to side items that go with an xattr; what the change part applies. */
+/** What else changes with an xattr: planned by the look part, applied by the change part. */
 export interface SideChange {
+  /** The triple to append to the srch log. */
+  srch: { name: Uint8Array; ino: number; id: number } | null;
   totl: { lock: LockPtr; key: WideKey; total: bigint; count: bigint } | null;
   indx: { lock: LockPtr; key: WideKey; create: boolean } | null;
 }
@@ -124,8 +127,9 @@ export class Xattrs {
     hold.begin(op);
     hold.will(inode, false);
     hold.hold(op, true);
+    if (side.srch !== null) op.prepareSrch();
 
-    this.applySide(lock, side);
+    this.applySide(op, lock, side);
     this.applyParts(lock, change);
     inode.touch(this.cx.clock.now(), false);
     hold.update(lock, inode);
@@ -145,17 +149,7 @@ export class Xattrs {
     if (tags.totl && totlKey(bytes) === null) throw errnoError('EINVAL');
     if (tags.indx && this.cx.formatVersion < 2) throw errnoError('EOPNOTSUPP');
     if (tags.indx && indxKey(bytes, 0n, 0n) === null) throw errnoError('EINVAL');
-    if (!this.sideItemsOffered(tags)) throw errnoError('EOPNOTSUPP');
     return tags;
-  }
-
-  /** Whether the core can keep the side items of these tags. */
-  sideItemsOffered(tags: XattrTags): boolean {
-    const { items } = this.cx;
-    if (tags.srch) return false;
-    if (tags.totl && items.delta === undefined) return false;
-    return !tags.indx || (items.createForceWide !== undefined &&
-      items.deleteForceWide !== undefined);
   }
 
   /**
@@ -163,7 +157,9 @@ export class Xattrs {
    */
   sideOf(op: Op, tags: XattrTags, name: Uint8Array, ino: number, id: number,
     old: Uint8Array | null, value: Uint8Array | null): SideChange {
-    const side: SideChange = { totl: null, indx: null };
+    const side: SideChange = { srch: null, totl: null, indx: null };
+    // a replaced value keeps its entry, as it keeps its id
+    if (tags.srch && (old === null) !== (value === null)) side.srch = { name, ino, id };
     const total = tags.totl ? totlKey(name) : null;
     if (total !== null) {
       const before = old === null ? 0n : parseNumber(old);
@@ -182,17 +178,18 @@ export class Xattrs {
     return side;
   }
 
-  /** The change part of `sideOf`; `lock` is I(ino) W. */
-  applySide(lock: LockPtr, side: SideChange): void {
+  /** The change part of `sideOf`; `lock` is I(ino) W. Entries were prepared. */
+  applySide(op: Op, lock: LockPtr, side: SideChange): void {
     const { items } = this.cx;
-    const { totl, indx } = side;
+    const { srch, totl, indx } = side;
+    if (srch !== null) op.addSrch(srch.name, srch.ino, srch.id);
     if (totl !== null) {
       XattrTotlVal.write(items.val, 0, { total: totl.total, count: totl.count });
-      items.delta?.(totl.lock, lock, totl.key, XattrTotlVal.size);
+      items.delta(totl.lock, lock, totl.key, XattrTotlVal.size);
     }
     if (indx === null) return;
-    if (indx.create) items.createForceWide?.(indx.lock, lock, indx.key);
-    else items.deleteForceWide?.(indx.lock, lock, indx.key);
+    if (indx.create) items.createForceWide(indx.lock, lock, indx.key);
+    else items.deleteForceWide(indx.lock, lock, indx.key);
   }
 
   /** Finds an xattr with its whole value. @throws Wait, EIO */

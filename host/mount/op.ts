@@ -18,7 +18,8 @@
  * Long operations (truncate, deletion, large writes) are closures that keep their
  * progress: every run is one transaction at most and ends with a `Wait` for what
  * the next one needs (device writes, a commit, or nothing: a resolved promise).
- * A `Wait` after `hold` therefore leaves the transaction and keeps the changes;
+ * A `Wait` after `hold` therefore leaves the transaction and keeps the changes (there
+ * are none yet when `prepareSrch` throws it);
  * the locks stay held, so the operation as a whole is isolated from other mounts.
  * A rejected `ready` ends the operation with that error.
  *
@@ -75,6 +76,13 @@ export interface Op {
    * @throws Wait when a commit is in progress or has to come first; ENOSPC
    */
   hold(allocating: boolean): void;
+  /**
+   * Makes sure that srch entries can be added in this tick. Right after `hold`, before
+   * anything is changed. @throws Wait, ENOSPC, EIO
+   */
+  prepareSrch(): void;
+  /** Adds the srch entry of an xattr with this full name; after `prepareSrch`. */
+  addSrch(name: Uint8Array, ino: number, id: number): void;
   /** Adds to the mount's inode count delta; only after `hold`. */
   addInodeCount(delta: number): void;
   /**

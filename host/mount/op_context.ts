@@ -69,6 +69,15 @@ export class MountOp implements Op {
 
   hold(allocating: boolean): void { this.trans.hold(allocating); }
 
+  prepareSrch(): void {
+    const wait = this.trans.srch.prepare();
+    if (wait !== null) throw new Wait(wait);
+  }
+
+  addSrch(name: Uint8Array, ino: number, id: number): void {
+    this.trans.srch.add(name, ino, id);
+  }
+
   addInodeCount(delta: number): void { this.trans.inodeCountDelta += BigInt(delta); }
 
   allocIno(isDir: boolean): number {

@@ -29,10 +29,13 @@ import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { DataExtents } from './data_extents.js';
 import { Wait } from './op.js';
+import { SrchLog } from './srch.js';
 
 /** A commit follows the previous one after this time if anything changed. */
 export const SYNC_DEADLINE_MS = 10_000;
 const RETRY_MS = 2000;
+/** Where a log_trees struct has its srch_file. */
+const SRCH_FILE_OFFSET = 184;
 /** Numbers kept for the commit itself and for operations in a low file system. */
 const META_RESERVE_BLOCKS = 256;
 /** Below this many free data blocks a commit asks for more. */
@@ -72,9 +75,10 @@ export class Trans {
   inodeCountDelta = 0n;
   readonly space: TreeSpace;
   readonly dataExtents: DataExtents;
+  readonly srch: SrchLog;
   readonly stats = { commits: 0, retries: 0, itemsWritten: 0 };
   private lt: LogTrees | null = null;
-  /** The struct in core memory: item_root, bloom_ref and max_item_seq change in place. */
+  /** The struct in core memory: items' roots and seqs and the srch file change in place. */
   private readonly rec: Rec;
   private readonly dataAvail: Rec;
   private readonly dataFreed: Rec;
@@ -95,6 +99,7 @@ export class Trans {
     this.dataAvail = new Rec(core, AllocRoot.size);
     this.dataFreed = new Rec(core, AllocRoot.size);
     this.dataExtents = new DataExtents(this.space);
+    this.srch = new SrchLog(this.space);
   }
 
   /** Opens the first transaction. @throws what GET_LOG_TREES failed with */
@@ -218,6 +223,7 @@ export class Trans {
     this.dataFreed.set(encode(AllocRoot, lt.dataFreed));
     this.dataExtents.begin(this.dataAvail, this.dataFreed,
       (lt.dataAvail.flags & ALLOC_FLAG_LOW) !== 0, this.deps.dataBlocks);
+    this.srch.begin(this.rec.ptr + SRCH_FILE_OFFSET);
     this.deps.core.x.itemSetTransSeq(this.seq);
     this.dirty = false;
   }
@@ -267,6 +273,7 @@ export class Trans {
     await Promise.all(this.dataWrites);
     await this.writeItems();
     await this.dataExtents.finish();
+    await this.srch.finish();
     const heads = this.space.finish();
     await this.space.write();
     await Promise.all([this.deps.dataDevice.flush(), this.deps.metaDevice.flush()]);
@@ -280,6 +287,7 @@ export class Trans {
       maxItemSeq: written.maxItemSeq,
       dataAvail: { ...decode(AllocRoot, this.dataAvail.get()), flags: lt.dataAvail.flags },
       dataFreed: { ...decode(AllocRoot, this.dataFreed.get()), flags: lt.dataFreed.flags },
+      srchFile: written.srchFile,
       inodeCountDelta: this.inodeCountDelta,
     };
     if (this.forced) throw errnoError('ENOLINK');

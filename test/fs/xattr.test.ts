@@ -111,7 +111,7 @@ class File {
   }
 
   bad(): string[] {
-    return checkItems(this.m.items.store);
+    return checkItems(this.m.items.store, undefined, this.m.srchLog);
   }
 }
 
@@ -137,10 +137,11 @@ void t.test('random changes keep parts, totals and indexes right', async (t) => 
     const model = new Map<string, string>();
     const pick = <T>(a: readonly T[]): T => a[Math.floor(rnd() * a.length)] as T;
     const plain = ['user.a', 'user.b', 'trusted.c', 'security.d', `user.${'x'.repeat(250)}`];
-    const totl = ['scoutfs.totl.t.1.2.3', 'scoutfs.totl.u.1.2.3', 'scoutfs.hide.totl.9.9.9'];
-    const indx = ['scoutfs.indx.t.5.100', 'scoutfs.hide.indx.t.5.100'];
+    const totl = ['scoutfs.totl.t.1.2.3', 'scoutfs.totl.srch.u.1.2.3', 'scoutfs.hide.totl.9.9.9'];
+    const indx = ['scoutfs.indx.t.5.100', 'scoutfs.hide.indx.t.5.100', 'scoutfs.indx.srch.t.6.7'];
+    const srch = ['scoutfs.srch.a', 'scoutfs.hide.srch.a', `scoutfs.srch.${'y'.repeat(242)}`];
     for (let i = 0; i < 150; i++) {
-      const name = pick([...plain, ...totl, ...indx]);
+      const name = pick([...plain, ...totl, ...indx, ...srch]);
       const value = totl.includes(name) ? String(Math.floor(rnd() * 1000)) :
         indx.includes(name) ? '' : 'v'.repeat(Math.floor(rnd() * rnd() * 66_000));
       const flags = pick([0, 0, 0, 1, 2]);
@@ -189,7 +190,6 @@ void t.test('limits and the order of errors', async (t) => {
   t.equal(await f.set('scoutfs.indx.a.256.1', ''), 'EINVAL');
   t.equal(await f.set('scoutfs.indx.a.1.1', 'value'), 'EINVAL');
   t.equal(await f.set('scoutfs.totl.indx.1.2.3', '1'), 'EINVAL');
-  t.equal(await f.set('scoutfs.srch.a', 'x'), 'EOPNOTSUPP');
   f.m.admin = false;
   t.equal(await f.set('scoutfs.hide.x', 'x'), 'EPERM');
   t.equal(await f.set('scoutfs.totl.a.1.2', '1'), 'EPERM', 'before the name is looked at');
@@ -347,18 +347,24 @@ void t.test('user. names need a file or a directory', async (t) => {
   t.strictSame(f.bad(), []);
 });
 
-void t.test('what the core cannot undo is left as an orphan', async (t) => {
+void t.test('srch entries come in pairs', async (t) => {
   const f = await File.make();
-  await f.set('user.keep', 'x');
-  const key = [...f.m.items.store.keys()].find(
-    (k) => k.startsWith('10') && k.slice(18, 20) === '08') ?? '';
-  const name = Buffer.from('scoutfs.srch.tagged');
-  const val = Buffer.concat([Buffer.from([1, 0, name.length, 0, 0, 0, 0, 0]), name,
-    Buffer.from('x')]);
-  f.m.plant(key, val);
-  await f.m.run((op) => { f.m.fs.unlink(op, f.m.caller, 1, nameOf('f')); });
-  f.m.openMap.clear(f.ino);
-  const e = await f.m.fs.deletes.attempt(f.ino).catch((e: unknown) => asScoutfsError(e).errno);
-  t.equal(e, 'EAGAIN');
-  t.ok(f.m.items.store.has(key), 'nothing was deleted');
+  const { srchLog } = f.m;
+  const name = 'scoutfs.hide.srch.totl.a.1.2.3';
+  t.equal(await f.set(name, '5'), 'ok');
+  t.equal(srchLog.length, 1, 'creation appends one');
+  t.match(srchLog[0], new RegExp(`^${name.replaceAll('.', '[.]')} ${f.ino} \\d+$`));
+  t.equal(await f.set(name, '6'), 'ok');
+  t.equal(await f.set(name, 'no'), 'EINVAL');
+  t.equal(await f.set(name, '7', 1), 'EEXIST');
+  t.equal(srchLog.length, 1, 'replacing and failing append none');
+  t.equal(await f.remove(name), 'ok');
+  t.equal(await f.remove(name), 'ENODATA');
+  t.strictSame(srchLog, [srchLog[0], srchLog[0]], 'removal appends the same');
+  t.equal(await f.set(name, '5'), 'ok');
+  t.not(srchLog[2], srchLog[0], 'a new xattr has a new id');
+  f.m.metaLow = true;
+  t.equal(await f.set('scoutfs.srch.full', 'x'), 'ENOSPC');
+  t.equal(srchLog.length, 3, 'without space nothing is appended');
+  t.strictSame(f.bad(), []);
 });

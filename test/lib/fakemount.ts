@@ -82,6 +82,7 @@ export class FakeAlloc implements DataAlloc {
 class FakeOp implements Op {
   private readonly held = new Map<string, LockPtr>();
   private readonly inos = new Map<boolean, number>();
+  private srchReady = false;
 
   constructor(private readonly m: FakeMount) {}
 
@@ -140,6 +141,18 @@ class FakeOp implements Op {
     this.m.maybeWait();
     if (allocating && this.m.metaLow) throw errnoError('ENOSPC');
     this.m.items.startChange();
+    this.srchReady = false;
+  }
+
+  prepareSrch(): void {
+    if (!this.m.items.changing && !this.m.items.lenient) throw new Error('srch before hold');
+    if (this.m.random() < this.m.waitChance) throw new Wait(Promise.resolve());
+    this.srchReady = true;
+  }
+
+  addSrch(name: Uint8Array, ino: number, id: number): void {
+    if (!this.srchReady) throw new Error('a srch entry that was not prepared');
+    this.m.srchLog.push(`${Buffer.from(name).toString('latin1')} ${ino} ${id}`);
   }
 
   addInodeCount(delta: number): void {
@@ -184,8 +197,10 @@ export class FakeMount {
   metaLow = false;
   commits = 0;
   admin = true;
+  /** Srch entries as "name ino id", in the order in which they were appended. */
+  readonly srchLog: string[] = [];
   private readonly pendingWrites = new Set<Promise<void>>();
-  private readonly waitChance: number;
+  readonly waitChance: number;
 
   constructor(o: FakeOptions = {}) {
     this.random = seeded(o.seed ?? 1);

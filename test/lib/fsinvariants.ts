@@ -34,8 +34,13 @@ function view(b: Uint8Array): DataView {
   return new DataView(b.buffer, b.byteOffset, b.length);
 }
 
-export function checkItems(store: ReadonlyMap<string, Uint8Array>, used?: ReadonlySet<number>):
-string[] {
+/**
+ * @param used    blocks of the data device that are allocated
+ * @param srchLog entries as "name ino id": those of live tagged xattrs come an odd number
+ *                of times, all others an even one
+ */
+export function checkItems(store: ReadonlyMap<string, Uint8Array>, used?: ReadonlySet<number>,
+  srchLog?: readonly string[]): string[] {
   const bad: string[] = [];
   const inodes = new Map<bigint, Seen>();
   const index = new Set<string>();
@@ -76,6 +81,7 @@ string[] {
   for (const i of index) bad.push(`index item of nothing: ${i}`);
   for (const o of orphans) bad.push(`orphan item of nothing: ${o}`);
   checkSides(inodes, sides, bad);
+  if (srchLog !== undefined) checkSrch(inodes, srchLog, bad);
   if (used !== undefined) checkUsed(inodes, used, bad);
   return bad;
 }
@@ -203,6 +209,20 @@ void {
     }
   }
   for (const k of sides.keys()) bad.push(`side item of nothing: ${k}`);
+}
+
+function checkSrch(inodes: Map<bigint, Seen>, srchLog: readonly string[], bad: string[]): void {
+  const odd = new Set<string>();
+  for (const e of srchLog) if (!odd.delete(e)) odd.add(e);
+  for (const [ino, s] of inodes) {
+    for (const [part] of s.xattrs.values()) {
+      const name = part?.val.subarray(8, 8 + (part.val[2] ?? 0)) ?? new Uint8Array(0);
+      if (part === undefined || parseTags(name)?.srch !== true) continue;
+      const entry = `${Buffer.from(name).toString('latin1')} ${ino} ${part.key.third}`;
+      if (!odd.delete(entry)) bad.push(`missing srch entry ${entry}`);
+    }
+  }
+  for (const e of odd) bad.push(`srch entry of nothing: ${e}`);
 }
 
 function checkUsed(inodes: Map<bigint, Seen>, used: ReadonlySet<number>, bad: string[]): void {

@@ -10,6 +10,7 @@ const lgetxattr = libc.func(
   'long lgetxattr(const uint8_t *path, const char *name, _Out_ uint8_t *value, size_t size)');
 const lsetxattr = libc.func('int lsetxattr(const uint8_t *path, const char *name, ' +
   'const uint8_t *value, size_t size, int flags)');
+const lremovexattr = libc.func('int lremovexattr(const uint8_t *path, const char *name)');
 const truncateFn = libc.func('int truncate(const char *path, long size)');
 const ioctlFn = libc.func('int ioctl(int fd, unsigned long cmd, _Inout_ uint8_t *arg)');
 
@@ -42,6 +43,11 @@ export function getXattr(path: Uint8Array, name: string): Buffer | number {
 export function setXattr(path: string, name: string, value: Uint8Array, flags = 0): number {
   const r = Number(lsetxattr(terminated(Buffer.from(path)), name, value, value.length, flags));
   return r < 0 ? koffi.errno() : 0;
+}
+
+/** Removes an xattr. @returns 0 or the positive errno */
+export function removeXattr(path: string, name: string): number {
+  return Number(lremovexattr(terminated(Buffer.from(path)), name)) < 0 ? koffi.errno() : 0;
 }
 
 /** truncate(2) by name, which Node replaces by open, ftruncate and close. */
