@@ -34,6 +34,8 @@ export interface FoundKey {
   secondBig: bigint;
   third: number;
   fourth: number;
+  /** All fields exact. */
+  wide(): WideKey;
 }
 
 /** A key whose fields may use all 64 bits (totals and indexes). */
@@ -68,6 +70,8 @@ export interface Items {
    */
   next(lock: LockPtr, zone: number, first: number, type: number, second: number,
     third: number, fourth: number, lastSecond: number): number;
+  /** `next` for any key, up to `last`. @throws Wait */
+  nextWide(lock: LockPtr, key: WideKey, last: WideKey): number;
 
   /**
    * Finds the directory entry with the name of `nameLen` bytes in `nameBytes`

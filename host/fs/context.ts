@@ -14,6 +14,7 @@ import type { Clock } from '../env/clock.js';
 import { Wait } from '../mount/op.js';
 import { errnoError } from '../observe/errors.js';
 import type { IndexHold } from './index_hold.js';
+import type { Quotas } from './quota.js';
 
 /** The open inodes of all other mounts in one group of 1024. */
 export interface RemoteOpen {
@@ -38,6 +39,7 @@ export interface FsContext {
   readonly hold: IndexHold;
   readonly openMap: OpenMap;
   readonly clock: Clock;
+  readonly quotas: Quotas;
   /** 1 or 2. */
   readonly formatVersion: number;
   /** POSIX ACLs are used. */

@@ -15,7 +15,7 @@
  * in the middle, what was mapped is finished and the rest goes on after a commit.
  * Source: data.md 4, 5, 9; design/fuse.md 5.2.
  */
-import { SEF_OFFLINE, SEF_UNWRITTEN } from '../core/constants.js';
+import { SEF_OFFLINE, SEF_UNWRITTEN, SQ_OP_DATA } from '../core/constants.js';
 import type { BytePos } from '../core/bytepos.js';
 import {
   addPos, blockOf, blocksTo, distance, maxPos, minPos, posOfBlock, restOf, roomAt,
@@ -160,7 +160,7 @@ export class Data {
     return token.stale ? repeat(() => this.read(op, call, ino, r)) : out;
   }
 
-  /** @throws Wait, EISDIR, EINVAL, EFBIG, EPERM, ENOSPC, EIO */
+  /** @throws Wait, EISDIR, EINVAL, EFBIG, EPERM, EDQUOT, ENOSPC, EIO */
   write(op: Op, ino: number, w: WriteIn): number | Promise<number> {
     const p: Progress = {
       start: null, doneBytes: 0, endBytes: w.data.length, io: null, ready: null, full: false,
@@ -206,6 +206,7 @@ export class Data {
       p.endBytes = roomAt(start, w.data.length);
       if (p.endBytes <= 0) throw errnoError('EFBIG');
       if (inode.retained) throw errnoError('EPERM');
+      if (p.start === null) d.cx.quotas.check(op, SQ_OP_DATA, inode);
       this.space.requireOnline(lock, inode, 0, blocksTo(inode.size) - 1, WAIT_WRITE);
     }
     // From here on all bytes are counted from the start of block `first`.

@@ -16,7 +16,7 @@
  * Source: dir.md 4 to 8, inode.md 8 and 10.
  */
 import {
-  FS_ZONE, LINK_MAX, MAX_VAL_SIZE, ROOT_INO, SYMLINK_MAX_SIZE, SYMLINK_TYPE,
+  FS_ZONE, LINK_MAX, MAX_VAL_SIZE, ROOT_INO, SQ_OP_INODE, SYMLINK_MAX_SIZE, SYMLINK_TYPE,
 } from '../core/constants.js';
 import { addPos } from '../core/bytepos.js';
 import type { LockPtr } from '../core/items.js';
@@ -112,7 +112,7 @@ export class Dirs {
     }
   }
 
-  /** mknod, create, mkdir, symlink. @throws Wait, EEXIST, ENAMETOOLONG, ENOSPC */
+  /** mknod, create, mkdir, symlink. @throws Wait, EEXIST, ENAMETOOLONG, EDQUOT, ENOSPC */
   make(op: Op, caller: Caller, dirIno: number, name: Name, what: NewInode): InodeRec {
     checkName(name);
     const isDir = (what.mode & S_IFMT) === S_IFDIR;
@@ -132,6 +132,7 @@ export class Dirs {
     const now = this.cx.clock.now();
     const inode = this.inodes.fresh(dir, ino, what.mode, caller.uid, caller.gid, now);
     inode.rdev = what.rdev;
+    this.cx.quotas.check(op, SQ_OP_INODE, inode);
     const acls = inode.isLnk ? [] : this.acls.inherit(dirLock, dir, lock, inode, what.umask);
     const { hold } = this.cx;
     hold.begin(op);
@@ -154,16 +155,17 @@ export class Dirs {
     return inode;
   }
 
-  /** An inode without a name. @throws Wait, ENOSPC */
+  /** An inode without a name. @throws Wait, EDQUOT, ENOSPC */
   tmpfile(op: Op, caller: Caller, dirIno: number, mode: number, umask: number): InodeRec {
     const dirLock = op.lockInode(dirIno, MODE_WRITE);
     const dir = this.liveDir(dirLock, dirIno);
     const ino = op.allocIno(false);
     const lock = op.lockInode(ino, MODE_WRITE);
     this.inodes.lookNew(lock, ino);
-    const orphanLock = op.lockOrphan();
     const now = this.cx.clock.now();
     const inode = this.inodes.fresh(dir, ino, mode, caller.uid, caller.gid, now);
+    this.cx.quotas.check(op, SQ_OP_INODE, inode);
+    const orphanLock = op.lockOrphan();
     inode.nlink = 0;
     const acls = this.acls.inherit(dirLock, dir, lock, inode, umask);
     const { hold } = this.cx;

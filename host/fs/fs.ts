@@ -38,6 +38,8 @@ import type { IoctlDeps } from './ioctl.js';
 import { Ioctls } from './ioctl.js';
 import { Inodes, fillAttr, rdevFromUser } from './inode.js';
 import { InodeRec, S_IFDIR, S_IFMT, S_IFREG } from './inode_item.js';
+import { Quotas } from './quota.js';
+import type { TotalSource } from './quota.js';
 import { Renames } from './rename.js';
 import { Space } from './space.js';
 import { fillStatfs } from './statfs.js';
@@ -68,6 +70,7 @@ export interface FsDeps {
   acl?: boolean;
   prealloc: PreallocOptions;
   counters?: Counters;
+  totals: TotalSource;
   /** The server's counts. */
   statfs(): Promise<NetStatfs>;
   /** Commits and waits. */
@@ -85,6 +88,7 @@ export interface FsDeps {
 export class FileSystem implements VfsOps {
   readonly waiters = new DataWaiters();
   readonly deletes: Deletes;
+  readonly quotas: Quotas;
   private readonly cx: FsContext;
   private readonly inodes: Inodes;
   private readonly dirs: Dirs;
@@ -101,10 +105,10 @@ export class FileSystem implements VfsOps {
 
   constructor(private readonly deps: FsDeps) {
     const { items, openMap, clock, formatVersion, dataDevice } = deps;
-    this.cx = {
-      items, openMap, clock, formatVersion, hold: new IndexHold(items, formatVersion),
-      acl: deps.acl ?? true,
-    };
+    const hold = new IndexHold(items, formatVersion);
+    const base = { items, openMap, clock, formatVersion, hold, acl: deps.acl ?? true };
+    this.quotas = new Quotas(base, deps.totals);
+    this.cx = { ...base, quotas: this.quotas };
     this.inodes = new Inodes(this.cx);
     this.xattrs = new Xattrs(this.cx, this.inodes);
     this.acls = new Acls(this.cx, this.inodes, this.xattrs);

@@ -13,7 +13,7 @@ import type { BytePos } from '../core/bytepos.js';
 import {
   addPos, blockOf, blocksTo, isPos, minPos, posOfBlock, restOf,
 } from '../core/bytepos.js';
-import { INO_FLAG_TRUNCATE, SEF_OFFLINE, SEF_UNWRITTEN } from '../core/constants.js';
+import { INO_FLAG_TRUNCATE, SEF_OFFLINE, SEF_UNWRITTEN, SQ_OP_DATA } from '../core/constants.js';
 import type { LockPtr } from '../core/items.js';
 import type { WallTime } from '../env/clock.js';
 import type { Op } from '../mount/op.js';
@@ -209,7 +209,7 @@ export class Space {
     else await stop;
   }
 
-  /** @throws Wait, EOPNOTSUPP, EISDIR, EINVAL, EFBIG, EPERM, ENOSPC */
+  /** @throws Wait, EOPNOTSUPP, EISDIR, EINVAL, EFBIG, EPERM, EDQUOT, ENOSPC */
   fallocate(op: Op, ino: number, mode: number, offset: BytePos, lenBytes: BytePos):
   Promise<void> | undefined {
     if ((mode & ~FALLOC_KEEP_SIZE) !== 0) throw errnoError('EOPNOTSUPP');
@@ -247,6 +247,7 @@ export class Space {
     const { map, cx } = this.d;
     const lock = op.lockInode(ino, MODE_WRITE);
     const inode = this.d.inodes.read(lock, ino);
+    cx.quotas.check(op, SQ_OP_DATA, inode);
     map.lookRange(lock, ino, first, last, FALLOCATE_BATCH_EXTENTS);
     cx.hold.begin(op);
     cx.hold.will(inode, false);

@@ -56,6 +56,8 @@ export interface Op {
   lockInode(ino: number, mode: LockMode): LockPtr;
   /** RENAME, WRITE. @throws Wait */
   lockRename(): LockPtr;
+  /** QUOTA, READ. @throws Wait */
+  lockQuota(): LockPtr;
   /** ORPHAN, WRITE_ONLY. @throws Wait */
   lockOrphan(): LockPtr;
   /** TOTL, WRITE_ONLY. @throws Wait */

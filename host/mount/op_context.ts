@@ -17,7 +17,7 @@ import type { InoPools } from './ino_pool.js';
 import type { ClientLock, LockClient } from './lock.js';
 import { LockKind, modeServes } from './lock.js';
 import type { LockMode, Op } from './op.js';
-import { MODE_WRITE, MODE_WRITE_ONLY, Wait } from './op.js';
+import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY, Wait } from './op.js';
 import type { Trans } from './trans.js';
 
 /** Place of each lock kind in the order of acquisition. */
@@ -56,6 +56,7 @@ export class MountOp implements Op {
   }
 
   lockRename(): LockPtr { return this.lock(LockKind.rename, 0, 0, MODE_WRITE); }
+  lockQuota(): LockPtr { return this.lock(LockKind.quota, 0, 0, MODE_READ); }
   lockOrphan(): LockPtr { return this.lock(LockKind.orphan, 0, 0, MODE_WRITE_ONLY); }
   lockTotl(): LockPtr { return this.lock(LockKind.totals, 0, 0, MODE_WRITE_ONLY); }
   lockIndx(): LockPtr { return this.lock(LockKind.xattrIndex, 0, 0, MODE_WRITE_ONLY); }

@@ -232,8 +232,9 @@ export class Trans {
     this.timer?.cancel();
     if (this.stopped || this.forced) return;
     this.timer = this.deps.clock.after(SYNC_DEADLINE_MS, () => {
-      // Only a forced shutdown fails it, which is known.
-      if (this.dirty) {
+      // Only a forced shutdown fails it, which is known. A low file system may have got
+      // space back, which only the next transaction is told.
+      if (this.dirty || this.metaLow) {
         this.counters.inc(C.trans_commit_timer);
         void this.commit().catch(() => undefined);
       } else {

@@ -13,7 +13,7 @@ import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
 import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 import type { SuperBlock } from '../core/format.js';
-import { readMetaSuper } from '../disk/super.js';
+import { readMetaSuper, readOfflineSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
 import { CallerMemory } from '../env/caller_mem.js';
 import { FileSystem } from '../fs/fs.js';
@@ -29,7 +29,9 @@ import { LockClient, LockKind, modeServes } from '../mount/lock.js';
 import type { MountOptions } from '../mount/options.js';
 import { MountOp, MountOps } from '../mount/op_context.js';
 import { MODE_NULL, MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { Totals } from '../mount/totl.js';
 import { Trans } from '../mount/trans.js';
+import { WeakItems } from '../mount/wkic.js';
 import type { ControlTree } from '../observe/control.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
@@ -131,7 +133,7 @@ export class MountClient {
         this.fs.lockLost(lock.firstIno, LOCK_INODE_GROUP_NR);
         if (to === MODE_NULL) this.pruneLater(lock.firstIno);
       },
-      dropQuotaRules: () => { /* no rules are cached */ },
+      dropQuotaRules: () => { this.fs.quotas.drop(); },
       idleCount: () => options.lockIdleCount,
       failed: (e) => { log.warn(`giving a lock up: ${e.message}`); },
     });
@@ -302,6 +304,10 @@ export class MountClient {
         this.counters.inc(C.trans_commit_fsync);
         return this.trans.sync();
       },
+      totals: new Totals(new WeakItems({
+        core: this.core, clock: env.clock,
+        readSuper: async () => (await readOfflineSuper(vol.metaDevice, vol.metaSuper.hdr.fsid)).sb,
+      })),
       requestCommit: () => this.trans.commit(),
       isAdmin: (caller) => env.isAdmin(caller.pid),
       ioctl: {

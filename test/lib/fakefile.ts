@@ -15,8 +15,7 @@ import { checkItems } from './fsinvariants.js';
 export class File {
   constructor(readonly m: FakeMount, readonly ino: number) {}
 
-  static async make(o: FakeOptions): Promise<File> {
-    const m = new FakeMount(o);
+  static async make(o: FakeOptions, m = new FakeMount(o)): Promise<File> {
     const out = newEntry();
     await m.run((op) => {
       m.fs.create(op, m.caller, 1, nameOf('f'), 0o100666, 0, 0, out, newOpen());

@@ -77,7 +77,9 @@ export class FakeItems implements Items {
   readonly nameBytes = new Uint8Array(255);
   readonly found: FoundKey = {
     zone: 0, first: 0, type: 0, second: 0, secondBig: 0n, third: 0, fourth: 0,
+    wide: () => this.foundKey,
   };
+  private foundKey: WideKey = { zone: 0, first: 0n, type: 0, second: 0n, third: 0n, fourth: 0 };
   readonly store = new Map<string, Uint8Array>();
   /** Sorted keys of `store`. */
   keys: string[] = [];
@@ -191,8 +193,20 @@ export class FakeItems implements Items {
     return this.leave(this.store.get(k) ?? new Uint8Array(0));
   }
 
+  nextWide(lock: LockPtr, key: WideKey, last: WideKey): number {
+    const from = wideString(key);
+    const to = wideString(last);
+    const k = this.keys[this.index(from)];
+    const hit = k !== undefined && k <= to;
+    this.look(lock, from, hit ? k : to);
+    if (!hit) return ABSENT;
+    this.setFound(k);
+    return this.leave(this.store.get(k) ?? new Uint8Array(0));
+  }
+
   private setFound(k: string): void {
     const p = parseKey(k);
+    this.foundKey = p;
     Object.assign(this.found, {
       zone: p.zone, first: Number(p.first), type: p.type, second: Number(p.second),
       secondBig: p.second, third: Number(p.third), fourth: p.fourth,

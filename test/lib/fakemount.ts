@@ -7,7 +7,8 @@
 import { CallerMemory } from '../../host/env/caller_mem.js';
 import { alignedMemory } from '../../host/env/device.js';
 import {
-  FS_ZONE, INODE_INDEX_ZONE, INODE_TYPE, Inode, LOCK_ZONE, ORPHAN_TYPE, ORPHAN_ZONE, RENAME_TYPE,
+  FS_ZONE, INODE_INDEX_ZONE, INODE_TYPE, Inode, LOCK_ZONE, ORPHAN_TYPE, ORPHAN_ZONE, QUOTA_ZONE,
+  RENAME_TYPE,
   XATTR_INDX_ZONE, XATTR_TOTL_ZONE,
 } from '../../host/core/format.js';
 import type { LockPtr } from '../../host/core/items.js';
@@ -17,7 +18,7 @@ import type { FsDeps } from '../../host/fs/fs.js';
 import { FileSystem } from '../../host/fs/fs.js';
 import type { Attr, Call, EntryOut, Name, OpSource, OpenOut } from '../../host/fs/vfs.js';
 import type { LockMode, Op } from '../../host/mount/op.js';
-import { MODE_WRITE, MODE_WRITE_ONLY, Wait } from '../../host/mount/op.js';
+import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY, Wait } from '../../host/mount/op.js';
 import { errnoError } from '../../host/observe/errors.js';
 import { FakeItems, keyString, seeded } from './fakeitems.js';
 import { MemDevice } from './memdevice.js';
@@ -111,6 +112,12 @@ class FakeOp implements Op {
     return this.lock('RENAME', k, k, MODE_WRITE);
   }
 
+  lockQuota(): LockPtr {
+    this.m.quotaLocks += 1;
+    return this.lock('QUOTA', keyString(QUOTA_ZONE, 0, 0, 0, 0, 0),
+      keyString(QUOTA_ZONE, U64, 255, U64, U64, 255), MODE_READ);
+  }
+
   lockOrphan(): LockPtr {
     return this.lock('ORPHAN', keyString(ORPHAN_ZONE, 0, ORPHAN_TYPE, 0, 0, 0),
       keyString(ORPHAN_ZONE, 0, ORPHAN_TYPE, U64, 0, 0), MODE_WRITE_ONLY);
@@ -197,6 +204,10 @@ export class FakeMount {
   metaLow = false;
   commits = 0;
   admin = true;
+  /** Totals as a weak reader finds them, and how often it was asked. */
+  readonly totals = new Map<string, { total: bigint; count: bigint }>();
+  totalReads = 0;
+  quotaLocks = 0;
   /** Srch entries as "name ino id", in the order in which they were appended. */
   readonly srchLog: string[] = [];
   private readonly pendingWrites = new Set<Promise<void>>();
@@ -237,6 +248,12 @@ export class FakeMount {
         freeDataBlocks: this.alloc.nextBlkno, totalDataBlocks: 100_000,
         inodeCount: this.inodeCount,
       }),
+      totals: {
+        read: (name) => {
+          this.totalReads += 1;
+          return Promise.resolve(this.totals.get(name.join('.')) ?? null);
+        },
+      },
       sync: () => this.commit(),
       requestCommit: () => this.commit(),
       isAdmin: () => this.admin,
@@ -270,6 +287,12 @@ export class FakeMount {
       this.items.keys.sort();
     }
     this.items.store.set(key, val.slice());
+  }
+
+  /** Takes an item out of the store likewise. */
+  unplant(key: string): void {
+    this.items.keys = this.items.keys.filter((k) => k !== key);
+    this.items.store.delete(key);
   }
 
   /** A change part is running, and operations do not share ticks. */
