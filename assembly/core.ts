@@ -11,6 +11,7 @@ import {
   allocInit, allocAvailNr, allocFreedRemaining, allocFreedRoom, allocPrepare, allocPrepareCommit,
   AL_AVAIL, AL_FREED, freeMeta,
 } from './alloc_meta';
+import { arenaAt, arenaSet } from './arena';
 import {
   emptyList, fillList, movedLen, moveExtents, moveSnapshot, spliceList, zonesOf,
 } from './alloc';
@@ -35,7 +36,6 @@ import { keyCmp, keyCopy, keyIsZeros } from './key';
 import { LIST_WINDOW, LIST_WINDOW_BYTES } from './layout';
 import { mergeArenaBytes, mergeNext, mergeProgress, mergeRun, mergeStart } from './merge';
 
-let arenaAt: usize = 0;
 let mergeWindowMax: i32 = 0;
 
 /**
@@ -46,10 +46,10 @@ let mergeWindowMax: i32 = 0;
 export function core_init(slotNr: i32, mergeWindow: i32): i32 {
   const memoryEnd = <usize>memory.size() << 16;
   const slots = memoryEnd - (<usize>slotNr << 16);
-  const arenaBytes = mergeWindow > 0 ? mergeArenaBytes(mergeWindow) : 0;
+  const bytes = mergeWindow > 0 ? mergeArenaBytes(mergeWindow) : 0;
   mergeWindowMax = mergeWindow;
-  const tables = (slots - <usize>arenaBytes - <usize>blockTableBytes(slotNr)) & ~63;
-  arenaAt = (tables + <usize>blockTableBytes(slotNr) + 15) & ~15;
+  const tables = (slots - <usize>bytes - <usize>blockTableBytes(slotNr)) & ~63;
+  arenaSet((tables + <usize>blockTableBytes(slotNr) + 15) & ~15, bytes);
   const heapAt = (__heap_base + 63) & ~63;
   if (<i64>tables <= <i64>heapAt + 65536) return -ENOMEM;
   blockInit(tables, slots, slotNr);

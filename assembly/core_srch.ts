@@ -2,8 +2,12 @@
  * What the host calls of srch files. Files are `scoutfs_srch_file` structs (88 bytes)
  * that the caller keeps in the core's memory; they are changed in place.
  */
+import { arenaAt, arenaBytes } from './arena';
 import { blockBegin } from './block';
 import { srchAppend, srchAppendName, srchHeightFor, srchPrepare } from './srch';
+import {
+  compactEntries, compactProgress, compactRemoved, compactRun, compactStart,
+} from './srch_compact';
 
 /** See srchPrepare: 0, NEED_BLOCK or an error. */
 export function srch_prepare(al: usize, ws: usize, sfl: usize): i32 {
@@ -25,3 +29,19 @@ export function srch_append_name(al: usize, ws: usize, sfl: usize, nameLen: i32,
 }
 
 export function srch_height_for(blk: f64): i32 { return srchHeightFor(<u64>blk); }
+
+/** Starts a piece of the compaction in the struct at `sc`; needs an instance that merges. */
+export function srch_compact_start(al: usize, ws: usize, sc: usize, dirtyMaxBlocks: i32): i32 {
+  blockBegin();
+  return compactStart(al, ws, sc, dirtyMaxBlocks, arenaAt, arenaBytes);
+}
+
+/** 1: call again; 0: the struct says how far the work is; NEED_BLOCK; errors. */
+export function srch_compact_run(): i32 {
+  blockBegin();
+  return compactRun();
+}
+
+export function srch_compact_progress(): i32 { return compactProgress; }
+export function srch_compact_entries(): i32 { return <i32>compactEntries; }
+export function srch_compact_removed(): i32 { return <i32>compactRemoved; }

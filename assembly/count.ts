@@ -80,9 +80,10 @@ export const N_ITEM_READ_PAGES_BARRIER: i32 = 69;
 export const N_ITEM_SHRINK_PAGE: i32 = 70;
 export const N_ITEM_UPDATE: i32 = 71;
 export const N_ITEM_WRITE_DIRTY: i32 = 72;
-export const COUNTERS_NR: i32 = 73;
+export const N_SRCH_ADD_ENTRY: i32 = 73;
+export const COUNTERS_NR: i32 = 74;
 
-const counts: usize = memory.data(584, 8);
+const counts: usize = memory.data(592, 8);
 
 /** Adds one to a counter. */
 // @ts-ignore: decorator

@@ -27,6 +27,7 @@ import {
   CORRUPT_SRCH_FILE,
 } from './block';
 import { check, C_SRCH_ENTRY, C_SRCH_UNPREPARED } from './check';
+import { count, N_SRCH_ADD_ENTRY } from './count';
 import {
   HDR_BLKNO, MAGIC_SRCH_BLOCK, MAGIC_SRCH_PARENT, REF_BYTES, SB_BYTES, SB_ENTRIES, SB_FIRST,
   SB_LAST, SB_NR, SB_TAIL, SE_BYTES, SE_ID, SE_INO, SF_BLOCKS, SF_ENTRIES, SF_FIRST, SF_HEIGHT,
@@ -264,6 +265,7 @@ export function srchAppend(al: usize, ws: usize, sfl: usize, entry: usize): void
   if (leaf == 0) leaf = srchAddLeaf(al, ws, sfl);
   srchPut(sfl, blk, leaf, entry);
   blockNoNeed(false);
+  count(N_SRCH_ADD_ENTRY);
 }
 
 const named: usize = memory.data(24, 16);

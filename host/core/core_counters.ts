@@ -21,5 +21,5 @@ export const CORE_COUNTERS = [
   'item_page_accessed', 'item_page_alloc', 'item_page_compact', 'item_page_free',
   'item_page_lru_add', 'item_page_lru_remove', 'item_page_rbtree_walk', 'item_page_split',
   'item_pcpu_page_hit', 'item_pcpu_page_miss', 'item_read_pages_barrier', 'item_shrink_page',
-  'item_update', 'item_write_dirty',
+  'item_update', 'item_write_dirty', 'srch_add_entry',
 ] as const satisfies readonly CounterName[];

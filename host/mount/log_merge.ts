@@ -42,8 +42,9 @@ export interface MergeOutcome {
 }
 
 export class LogMergeWorker {
-  private readonly core: Core;
-  private readonly dirtyMaxBlocks: number;
+  /** For other work of the same thread, too. */
+  readonly core: Core;
+  readonly dirtyMaxBlocks: number;
 
   constructor(private readonly device: Device, fsid: bigint, random: Random,
     memoryBytes = MEMORY_BYTES) {

@@ -1,10 +1,12 @@
 /**
- * Work that goes on beside operations: merging log trees, scanning for orphans.
+ * Work that goes on beside operations: merging log trees, compacting srch files, scanning
+ * for orphans.
  *
- * Each loop asks, works, and waits; a loop that is stopped ends at its next wait.
- * Merging runs in a thread with a core of its own, because it can take seconds.
- * Source: client.md 5, forest.md 8.7, inode.md 7.
+ * Each loop asks, works, and waits; a loop that is stopped ends at its next wait. Merging
+ * and compacting run in a thread with a core of its own, because they can take seconds.
+ * Source: client.md 5, forest.md 8.7, srch.md 5.3, inode.md 7.
  */
+import { SRCH_COMPACT_FLAG_ERROR } from '../core/constants.js';
 import type { Env } from '../env/env.js';
 import type { TimerHandle } from '../env/clock.js';
 import type { OrphanScan } from '../fs/orphan_scan.js';
@@ -16,6 +18,7 @@ import { asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 
 const MERGE_IDLE_MS = 5000;
+const COMPACT_DELAY_DEF_MS = 10_000;
 /** Orphan scans start 80 % to 120 % of the delay after each other. */
 const JITTER_LEAST_PERCENT = 80;
 const JITTER_RANGE_PERCENT = 40;
@@ -33,9 +36,14 @@ export interface BackgroundDeps {
 export class BackgroundLoops {
   /** Merge requests worked on. */
   merges = 0;
+  /** Pieces of compactions that succeeded. */
+  compactions = 0;
   private stopped = false;
   private scanStopped = false;
   private scanning: Promise<void> | null = null;
+  private compactMs = COMPACT_DELAY_DEF_MS;
+  /** Ends the pause before a question for compaction work, which then begins anew. */
+  private putOffCompact: (() => void) | null = null;
   /** Pauses before scans that were given up. */
   private scanRound = 0;
   /** Ends the pause before a scan, which then begins anew. */
@@ -45,18 +53,28 @@ export class BackgroundLoops {
   private readonly thread: MergeThread;
 
   constructor(private readonly d: BackgroundDeps) {
-    this.thread = new MergeThread(d.env, d.vol, d.counters);
+    this.thread = new MergeThread(d.env, d.vol, d.counters, (what, message) => {
+      d.log.warn(`${what === 'merge' ? 'log merge' : 'srch compaction'}: ${message}`);
+    });
   }
 
   start(): void {
     this.scanning = this.scanLoop();
-    this.running.push(this.mergeLoop());
+    this.running.push(this.mergeLoop(), this.compactLoop());
   }
 
   /** The delay between scans has changed: the pending scan is put off anew. */
   rescheduleScan(): void {
     this.scanRound += 1;
     this.putOffScan?.();
+  }
+
+  /** Time between questions for srch files to compact; setting it starts the time anew. */
+  get compactDelayMs(): number { return this.compactMs; }
+
+  set compactDelayMs(ms: number) {
+    this.compactMs = ms;
+    this.putOffCompact?.();
   }
 
   /** Ends scanning; resolves when a running scan has ended. */
@@ -146,5 +164,45 @@ export class BackgroundLoops {
     await client.commitLogMerge(complete);
     this.merges += 1;
     return (complete.flags & 1) === 0;
+  }
+
+  /** Waits between two pieces of work, but not after one that succeeded. */
+  private async compactLoop(): Promise<void> {
+    const { d } = this;
+    while (!this.isStopped()) {
+      await this.waitForCompact();
+      for (let worked = true; worked && !this.isStopped();) {
+        worked = await this.compactOnce().catch((e: unknown) => {
+          if (!this.isStopped()) d.log.warn(`srch compaction: ${asScoutfsError(e).message}`);
+          return false;
+        });
+      }
+    }
+  }
+
+  private async waitForCompact(): Promise<void> {
+    for (let again = true; again && !this.isStopped();) {
+      again = false;
+      await this.sleep(this.compactMs, (wake) => {
+        this.putOffCompact = () => {
+          again = true;
+          wake();
+        };
+      });
+      this.putOffCompact = null;
+    }
+  }
+
+  /** @returns whether there was work and it succeeded */
+  private async compactOnce(): Promise<boolean> {
+    const { client } = this.d;
+    const request = await client.srchGetCompact();
+    if (request.nr === 0) return false;
+    const done = await this.thread.compact(request);
+    await client.srchCommitCompact(done);
+    // an error is not worked on again at once, however well its commit went
+    if ((done.flags & SRCH_COMPACT_FLAG_ERROR) !== 0) return false;
+    this.compactions += 1;
+    return true;
   }
 }

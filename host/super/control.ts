@@ -32,12 +32,15 @@ function nothing(): never {
 class NoOp implements Op {
   lockInode(_ino: number, _mode: LockMode): never { return nothing(); }
   lockRename(): never { return nothing(); }
+  lockQuota(): never { return nothing(); }
   lockOrphan(): never { return nothing(); }
   lockTotl(): never { return nothing(); }
   lockIndx(): never { return nothing(); }
   lockIndex(): never { return nothing(); }
   transSeq(): never { return nothing(); }
   hold(): never { return nothing(); }
+  prepareSrch(): never { return nothing(); }
+  addSrch(): never { return nothing(); }
   addInodeCount(): never { return nothing(); }
   allocIno(): never { return nothing(); }
 }

@@ -1,31 +1,36 @@
 /**
- * The merge thread itself: takes requests, merges, answers with completions.
+ * The merge thread itself: takes pieces of work, does them one after the other, answers
+ * with their completions. Log merges and srch compactions share its core.
  */
 import type { Env } from '../env/env.js';
 import { realEnv } from '../env/env.js';
 import type { ThreadSelf } from '../env/thread.js';
 import { threadSelf } from '../env/thread.js';
 import { LogMergeWorker } from '../mount/log_merge.js';
+import { SrchCompactWorker } from '../mount/srch_compact.js';
 import { Counters } from '../observe/counters.js';
-import type { MergeAnswer, MergeThreadData } from './merge_thread.js';
+import type { MergeThreadData, WorkAnswer, WorkRequest } from './merge_thread.js';
 
-type Self = ThreadSelf<Uint8Array, MergeAnswer, MergeThreadData>;
+type Self = ThreadSelf<WorkRequest, WorkAnswer, MergeThreadData>;
 
-/** Serves merge requests with the effects of `env`; resolves when it is ready to. */
+/** Serves requests with the effects of `env`; resolves when it is ready to. */
 export async function runMerges(env: Env, self: Self): Promise<void> {
   const { metaPath, fsid, memoryBytes } = self.data;
   const device = await env.openDevice(metaPath);
-  const worker = new LogMergeWorker(device, fsid, env.random, memoryBytes);
+  const merges = new LogMergeWorker(device, fsid, env.random, memoryBytes);
+  const compactions = new SrchCompactWorker(device, merges.core, merges.dirtyMaxBlocks);
+  const work = async ({ what, bytes }: WorkRequest): Promise<WorkAnswer> => {
+    const counters = new Counters();
+    const { completion, error } = what === 'merge' ? await merges.run(bytes)
+      : await compactions.run(bytes, counters);
+    merges.addCounts(counters);
+    return { completion, error: error?.message ?? null, counters: counters.snapshot() };
+  };
   let last = Promise.resolve();
   self.onMessage((request) => {
-    last = last.then(async () => {
-      const { completion } = await worker.run(request);
-      const counters = new Counters();
-      worker.addCounts(counters);
-      self.post({ completion, counters: counters.snapshot() });
-    });
+    last = last.then(async () => { self.post(await work(request)); });
   });
 }
 
-const self = threadSelf<Uint8Array, MergeAnswer, MergeThreadData>();
+const self = threadSelf<WorkRequest, WorkAnswer, MergeThreadData>();
 if (self !== null) await runMerges(realEnv, self);

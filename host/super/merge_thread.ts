@@ -1,12 +1,13 @@
 /**
- * The thread that merges log trees, from the mount's side.
+ * The thread that merges log trees and compacts srch files, from the mount's side.
  *
  * It is started with the first request and kept: its core's memory is only touched
- * when there is something to merge. One request at a time.
+ * when there is something to do. Requests are worked on and answered in their order.
  */
 import type { Env } from '../env/env.js';
 import type { Thread } from '../env/thread.js';
-import { LogMergeComplete, LogMergeRequest } from '../core/format.js';
+import { LogMergeComplete, LogMergeRequest, SrchCompact } from '../core/format.js';
+import { decode, encode } from '../net/messages.js';
 import type { Volume } from '../super.js';
 import type { Counters } from '../observe/counters.js';
 import { errnoError } from '../observe/errors.js';
@@ -19,31 +20,46 @@ export interface MergeThreadData {
   memoryBytes: number;
 }
 
+/** A struct that the server handed out. */
+export interface WorkRequest {
+  what: 'merge' | 'compact';
+  bytes: Uint8Array;
+}
+
 /** What the thread answers a request with. */
-export interface MergeAnswer {
+export interface WorkAnswer {
   completion: Uint8Array;
+  /** what the work failed with, for the log; the completion has it in its flags */
+  error: string | null;
   /** what it has counted since the answer before */
   counters: Float64Array;
 }
 
-export class MergeThread {
-  private thread: Thread<Uint8Array, MergeAnswer> | null = null;
-  private waiting: { resolve(b: Uint8Array): void; reject(e: Error): void } | null = null;
+interface Waiter {
+  resolve(answer: WorkAnswer): void;
+  reject(e: Error): void;
+}
 
+export class MergeThread {
+  private thread: Thread<WorkRequest, WorkAnswer> | null = null;
+  /** Who waits for answers, in the order of the requests. */
+  private readonly waiting: Waiter[] = [];
+
+  /** @param failed is told what work failed with */
   constructor(private readonly env: Env, private readonly vol: Volume,
-    private readonly counters: Counters) {}
+    private readonly counters: Counters,
+    private readonly failed: (what: WorkRequest['what'], message: string) => void) {}
 
   /** Merges; failures of the work are in the completion's flags. @throws when the thread died */
   async merge(request: LogMergeRequest): Promise<LogMergeComplete> {
-    const bytes = new Uint8Array(LogMergeRequest.size);
-    LogMergeRequest.write(new DataView(bytes.buffer), 0, request);
-    this.thread ??= this.start();
-    const thread = this.thread;
-    const done = await new Promise<Uint8Array>((resolve, reject) => {
-      this.waiting = { resolve, reject };
-      thread.post(bytes);
-    });
-    return LogMergeComplete.read(new DataView(done.buffer, done.byteOffset), 0);
+    return decode(LogMergeComplete,
+      await this.work({ what: 'merge', bytes: encode(LogMergeRequest, request) }));
+  }
+
+  /** Does a piece of a compaction, likewise. @throws when the thread died */
+  async compact(request: SrchCompact): Promise<SrchCompact> {
+    return decode(SrchCompact,
+      await this.work({ what: 'compact', bytes: encode(SrchCompact, request) }));
   }
 
   async stop(): Promise<void> {
@@ -52,22 +68,30 @@ export class MergeThread {
     await thread?.terminate();
   }
 
-  private start(): Thread<Uint8Array, MergeAnswer> {
+  private async work(request: WorkRequest): Promise<Uint8Array> {
+    this.thread ??= this.start();
+    const thread = this.thread;
+    const { completion, error, counters } = await new Promise<WorkAnswer>((resolve, reject) => {
+      this.waiting.push({ resolve, reject });
+      thread.post(request);
+    });
+    this.counters.addSnapshot(counters);
+    if (error !== null) this.failed(request.what, error);
+    return completion;
+  }
+
+  private start(): Thread<WorkRequest, WorkAnswer> {
     const { metaDevice, metaSuper: sb } = this.vol;
     const data: MergeThreadData = {
       metaPath: metaDevice.path, fsid: sb.hdr.fsid, memoryBytes: this.vol.memory.mergeBytes,
     };
-    const thread = this.env.startThread<Uint8Array, MergeAnswer>(
+    const thread = this.env.startThread<WorkRequest, WorkAnswer>(
       new URL('./merge_main.js', import.meta.url), data);
-    thread.onMessage(({ completion, counters }) => {
-      this.counters.addSnapshot(counters);
-      this.waiting?.resolve(completion);
-      this.waiting = null;
-    });
+    thread.onMessage((answer) => { this.waiting.shift()?.resolve(answer); });
     thread.onEnd((error) => {
       if (this.thread === thread) this.thread = null;
-      this.waiting?.reject(error ?? errnoError('ECONNABORTED', 'the merge thread ended'));
-      this.waiting = null;
+      const e = error ?? errnoError('ECONNABORTED', 'the merge thread ended');
+      for (const w of this.waiting.splice(0)) w.reject(e);
     });
     return thread;
   }

@@ -85,7 +85,7 @@ export class MountClient {
   readonly triggers = new Triggers();
   private readonly coreLocks: MountLocks;
   private readonly openMap: MountOpenMap;
-  private readonly loops: BackgroundLoops;
+  readonly loops: BackgroundLoops;
   member: MemberHandle | null = null;
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;

@@ -11,15 +11,13 @@ import type { Volume } from '../super.js';
 import type { MountClient } from './mount_client.js';
 import type { ShownMount } from './mount_files.js';
 
-/** Time between looks for xattr search files to compact. */
-const COMPACT_DELAY_DEF_MS = 10_000;
-
 export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMount {
   const lines = (all: readonly string[]): string => all.map((l) => `${l}\n`).join('');
   return {
     fsid: vol.metaSuper.hdr.fsid, rid: vol.rid, formatVersion: vol.metaSuper.fmtVers,
     dataMajMin: vol.dataDevice.majMin, options: vol.options, log,
-    compactDelayMs: COMPACT_DELAY_DEF_MS,
+    get compactDelayMs() { return client.loops.compactDelayMs; },
+    set compactDelayMs(ms) { client.loops.compactDelayMs = ms; },
     setOption(name, text) {
       if (client.isEnding) throw errnoError('ESHUTDOWN', 'the mount is going away');
       const key: keyof MountOptions = changeOption(vol.options, name, text);

@@ -4,18 +4,19 @@
  */
 import t, { type Test } from 'tap';
 import type { SrchEntry } from '../../host/core/format.js';
-import { SrchBlock, SrchFile } from '../../host/core/format.js';
-import { crc32c } from '../../host/core/crc32c.js';
+import type { SrchFile } from '../../host/core/format.js';
+import { SrchBlock } from '../../host/core/format.js';
 import { fnv1a64 } from '../../host/core/hash.js';
 import { ITEM_WINDOWS } from '../../host/core/item_exports.js';
-import { Rec } from '../../host/core/trees.js';
 import { decodeSrchBlock } from '../../host/disk/srch_decode.js';
 import { SrchLog } from '../../host/mount/srch.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
 import { seeded } from '../lib/core.js';
 import type { MemDevice } from '../lib/memdev.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
-import { BLOCK_BYTES, FSID, commitSpace, makeSpace } from '../lib/treespace.js';
+import { Log, LEAF_MAGIC, PARENT_MAGIC, PARENT_REFS, SAFE, compareEntries, entriesOf, leafView, leaves,
+  writeBlock } from '../lib/srchfiles.js';
+import { commitSpace, makeSpace } from '../lib/treespace.js';
 import type { Space } from '../lib/treespace.js';
 
 interface Vectors {
@@ -27,87 +28,18 @@ interface Vectors {
   };
 }
 
-const SAFE = 65398;
-const PARENT_REFS = 4094;
-
-/** A log file that entries are appended to, with what was appended. */
-class Log {
-  readonly rec: Rec;
-  readonly model: SrchEntry[] = [];
-  private readonly entry: Rec;
-
-  constructor(readonly s: Space, file?: SrchFile) {
-    this.rec = new Rec(s.core, SrchFile.size);
-    this.entry = new Rec(s.core, 24);
-    if (file !== undefined) SrchFile.write(s.core.view, this.rec.ptr, file);
-  }
-
-  get file(): SrchFile { return SrchFile.read(this.s.core.view, this.rec.ptr); }
-
-  prepare(): number | Promise<number> {
-    const { core, space } = this.s;
-    return core.run(() => core.x.srch_prepare(space.al, space.ws, this.rec.ptr));
-  }
-
-  append(e: SrchEntry): void {
-    const { core, space } = this.s;
-    [e.hash, e.ino, e.id].forEach((n, i) => {
-      core.view.setBigUint64(this.entry.ptr + i * 8, n, true);
-    });
-    core.x.srch_append(space.al, space.ws, this.rec.ptr, this.entry.ptr);
-    this.model.push(e);
-  }
-
-  async add(...entries: SrchEntry[]): Promise<void> {
-    for (const e of entries) {
-      const r = this.prepare();
-      if (await r !== 0) throw new Error(`prepare: ${String(await r)}`);
-      this.append(e);
-    }
-  }
-}
-
-function leafView(dev: MemDevice, blkno: number): DataView {
-  const b = new Uint8Array(BLOCK_BYTES);
-  dev.readSync(blkno * BLOCK_BYTES, b);
-  return new DataView(b.buffer);
-}
-
-/** The leaves of a written file, by logical block. */
-function leaves(dev: MemDevice, f: SrchFile): DataView[] {
-  const visit = (blkno: number, level: number): DataView[] => {
-    const v = leafView(dev, blkno);
-    if (level === 0) return [v];
-    return Array.from({ length: PARENT_REFS }, (_, i) =>
-      Number(v.getBigUint64(32 + i * 16, true))).filter((n) => n !== 0)
-      .flatMap((n) => visit(n, level - 1));
-  };
-  return f.height === 0 ? [] : visit(f.ref.blkno, f.height - 1);
-}
-
-function entriesOf(dev: MemDevice, f: SrchFile): SrchEntry[] {
-  return leaves(dev, f).flatMap((v) => [...decodeSrchBlock(v)].map((d) => d.entry));
-}
-
-function compare(a: SrchEntry, b: SrchEntry): number {
-  for (const k of ['hash', 'ino', 'id'] as const) {
-    if (a[k] !== b[k]) return a[k] < b[k] ? -1 : 1;
-  }
-  return 0;
-}
-
 /** Everything that is recorded of the file fits its entries. */
 function checkFile(t: Test, dev: MemDevice, log: Log): void {
   const { file: f, model } = log;
   t.strictSame(entriesOf(dev, f), model, 'entries as they were appended');
-  const sorted = [...model].sort(compare);
+  const sorted = [...model].sort(compareEntries);
   t.strictSame([f.entries, f.first, f.last], [model.length, sorted[0], sorted.at(-1)]);
   const all = leaves(dev, f);
   t.equal(f.blocks, all.length);
   for (const v of all) {
     const b = SrchBlock.read(v, 0);
     const own = [...decodeSrchBlock(v)].map((d) => d.entry);
-    const ascending = [...own].sort(compare);
+    const ascending = [...own].sort(compareEntries);
     t.strictSame([b.entryNr, b.first, b.last, b.tail],
       [own.length, ascending[0], ascending.at(-1), own.at(-1)]);
   }
@@ -189,24 +121,8 @@ void t.test('an entry may start at SAFE, not behind it', async (t) => {
   checkFile(t, s.dev, log);
 });
 
-/** A block as it is on the device. */
-function writeBlock(dev: MemDevice, blkno: number, magic: number, fill: (v: DataView) => void):
-void {
-  const b = new Uint8Array(BLOCK_BYTES);
-  const v = new DataView(b.buffer);
-  v.setUint32(4, magic, true);
-  v.setBigUint64(8, FSID, true);
-  v.setBigUint64(16, 1n, true);
-  v.setBigUint64(24, BigInt(blkno), true);
-  fill(v);
-  v.setUint32(0, crc32c(0xffffffff, b.subarray(4)), true);
-  dev.writeSync(blkno * BLOCK_BYTES, b);
-}
-
 const LEAF_BLKNO = 30000;
 const PARENT_BLKNO = 30001;
-const LEAF_MAGIC = 0x897e4a7d;
-const PARENT_MAGIC = 0xb23a2a05;
 
 /** A file of one full parent whose last leaf has `entryBytes`; the others are missing. */
 function fullParent(s: Space, entryBytes: number, entryNr = 1): SrchFile {

@@ -9,7 +9,7 @@ import type { Thread, ThreadSelf } from '../../host/env/thread.js';
 import type { FromMember, MemberConfig, ToMember } from '../../host/server/member_protocol.js';
 import { runMember } from '../../host/server/worker.js';
 import { runMerges } from '../../host/super/merge_main.js';
-import type { MergeAnswer, MergeThreadData } from '../../host/super/merge_thread.js';
+import type { MergeThreadData, WorkAnswer, WorkRequest } from '../../host/super/merge_thread.js';
 
 type Main = (env: Env, self: ThreadSelf<unknown, unknown, unknown>) => Promise<void>;
 
@@ -17,7 +17,7 @@ type Main = (env: Env, self: ThreadSelf<unknown, unknown, unknown>) => Promise<v
 const MAINS: Readonly<Record<string, Main>> = {
   'worker.js': (env, self) => runMember(env, self as ThreadSelf<ToMember, FromMember, MemberConfig>),
   'merge_main.js': (env, self) =>
-    runMerges(env, self as ThreadSelf<Uint8Array, MergeAnswer, MergeThreadData>),
+    runMerges(env, self as ThreadSelf<WorkRequest, WorkAnswer, MergeThreadData>),
 };
 
 /** The effects of one thread, and their end. */
