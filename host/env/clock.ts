@@ -26,15 +26,28 @@ export interface Clock {
   sleep(delayMs: number): Promise<void>;
 }
 
-const wallOffsetNs = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
+const NS_PER_MS = 1_000_000;
+const startMs = Date.now();
+/** What the high-resolution counter lacks to wall time since `startMs`; follows corrections. */
+let counterLagMs = -performance.now();
 
 /** The machine's clock. Wall time is the system's with the high-resolution counter's digits. */
 export const realClock: Clock = {
   now() {
-    // Date.now() is exact to the millisecond; the counter adds the digits below it.
+    // Date.now() says which millisecond it is; the counter, corrected to lie in that one, says
+    // where in it. So time goes back only when the system's does.
     const ms = Date.now();
-    const sub = Number((process.hrtime.bigint() + wallOffsetNs) % 1_000_000n);
-    return { sec: Math.floor(ms / 1000), nsec: (ms % 1000) * 1_000_000 + sub };
+    const counterMs = performance.now();
+    let within = counterMs + counterLagMs - (ms - startMs);
+    if (within < 0 || within >= 1) {
+      const right = within < 0 ? 0 : 1 - 1 / NS_PER_MS;
+      counterLagMs += right - within;
+      within = right;
+    }
+    return {
+      sec: Math.floor(ms / 1000),
+      nsec: (ms % 1000) * NS_PER_MS + Math.min(NS_PER_MS - 1, Math.floor(within * NS_PER_MS)),
+    };
   },
   monotonicMs() {
     return performance.now();

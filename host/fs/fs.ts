@@ -52,7 +52,7 @@ import { Xattrs } from './xattr.js';
 
 const O_ACCMODE = 3;
 const O_RDWR = 2;
-/** A statfs answer serves all requests that were waiting for it, and no later ones. */
+/** How long after its arrival the server's answer may be used by the request that asked. */
 const STATFS_AGE_MAX_MS = 50;
 
 /** Everything the file system is built on. */
@@ -101,7 +101,8 @@ export class FileSystem implements VfsOps {
   private readonly unlinked = new Set<number>();
   private readonly deleting = new Set<Promise<void>>();
   private readonly scratch = new InodeRec();
-  private stats: { value: NetStatfs; atMs: number } | null = null;
+  /** Answers to statfs requests that are about to run again. */
+  private readonly stats = new WeakMap<Op, { value: NetStatfs; atMs: number }>();
 
   constructor(private readonly deps: FsDeps) {
     const { items, openMap, clock, formatVersion, dataDevice } = deps;
@@ -265,15 +266,16 @@ export class FileSystem implements VfsOps {
     this.dirs.readdir(op, ino, pos, sink);
   }
 
-  statfs(_op: Op, _call: Call, out: StatfsOut): void {
+  statfs(op: Op, _call: Call, out: StatfsOut): void {
     const { clock } = this.deps;
-    if (this.stats === null || clock.monotonicMs() - this.stats.atMs > STATFS_AGE_MAX_MS) {
-      this.stats = null;
+    const answer = this.stats.get(op);
+    this.stats.delete(op);
+    if (answer === undefined || clock.monotonicMs() - answer.atMs > STATFS_AGE_MAX_MS) {
       throw new Wait(this.deps.statfs().then((value) => {
-        this.stats = { value, atMs: clock.monotonicMs() };
+        this.stats.set(op, { value, atMs: clock.monotonicMs() });
       }));
     }
-    fillStatfs(this.stats.value, out);
+    fillStatfs(answer.value, out);
   }
 
   setxattr(op: Op, call: Call, ino: number, name: Name, value: Uint8Array, flags: number,

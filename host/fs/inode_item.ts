@@ -114,9 +114,9 @@ export class InodeRec {
     this.version += 1;
   }
 
-  /** Drops set-uid, and set-gid of group-executable files. */
+  /** Drops set-uid, and set-gid of what the group may execute; directories keep both. */
   killSuidgid(): void {
-    if (!this.isReg) return;
+    if (this.isDir) return;
     this.mode &= ~S_ISUID;
     if ((this.mode & S_IXGRP) !== 0) this.mode &= ~S_ISGID;
   }

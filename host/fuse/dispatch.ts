@@ -182,7 +182,10 @@ export class Dispatcher {
       return this.replyEmptyAfter(r, moving);
     });
     this.on(OP.LSEEK, (r) => {
-      const at = vfs.lseek(op(r), r, r.nodeid, checked(r.pos(8)), r.u32(16));
+      const from = r.pos(8);
+      // a negative offset, too, is behind every end: Linux compares without sign
+      if (!isPos(from)) throw errnoError('ENXIO');
+      const at = vfs.lseek(op(r), r, r.nodeid, from, r.u32(16));
       setPos(this.channel.view, BODY, at);
       this.channel.reply(r, 8);
       return undefined;
