@@ -386,8 +386,8 @@ export function sendfile(to: number, from: number, offset: number, n: number): R
 }
 
 /** The address, or the errno's name. */
-export function mmap(fd: number, n: number, prot: number, flags: number, offset = 0):
-bigint | string {
+export function mmap(fd: number, n: number, prot: number, flags: number,
+  offset: number | bigint = 0): bigint | string {
   const r = BigInt(f.mmap(null, n, prot, flags, fd, offset) as number | bigint);
   return r === -1n ? errnoName() : r;
 }
