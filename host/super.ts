@@ -15,6 +15,7 @@
  * Forced: nothing is written any more and nobody is told; the server fences us.
  * Source: super.md 4, 7, 9; client.md 6, 7.
  */
+import { isDying } from './env/caps.js';
 import type { Env } from './env/env.js';
 import type { Device } from './env/device.js';
 import { openFuseDevice } from './env/fuse-device.js';
@@ -196,7 +197,7 @@ export class Mount {
   private serve(fuse: FuseMount, client: MountClient): void {
     const session = new FuseSession(
       { device: openFuseDevice(fuse.fd), clock: this.env.clock, vfs: client.fs, ops: client.ops,
-        caching: client.caching },
+        caching: client.caching, isDying },
       {
         end: (why) => { void this.end(why); },
         fatal: (message) => {

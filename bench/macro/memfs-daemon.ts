@@ -16,7 +16,10 @@ async function main(): Promise<void> {
   const mount = await mountFuse({ source: 'memfs', dir, subtype: 'memfs' });
   const device = openFuseDevice(mount.fd, flags.includes('--plain'));
   const session = new FuseSession(
-    { device, clock: realClock, vfs: new MemFs(), ops: memOps, caching: memCaching },
+    {
+      device, clock: realClock, vfs: new MemFs(), ops: memOps, caching: memCaching,
+      isDying: () => false,
+    },
     {
       end: () => { process.exit(0); },
       fatal: (message) => {

@@ -18,8 +18,9 @@
  *     Everything else is logged and answered EIO.
  *   - `out` objects, names and data belong to the request: valid until the
  *     method has returned or its promise has settled, not longer.
- *   - An interrupted caller whose operation is parked (threw `Wait`) is answered
- *     EINTR and its op is ended; the method is then not called again.
+ *   - A caller that gets a signal while it waits for offline data (`Wait.unlock`), or is
+ *     killed while it waits for anything, is answered EINTR and its op is ended; the method
+ *     is then not called again. Other waits ignore signals.
  *
  * Everything here is named by inode number. The dispatcher counts the kernel's references and
  * handles of every node and calls `evict` once when both have gone.

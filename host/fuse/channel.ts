@@ -4,7 +4,7 @@
  *   read ──> running ──────────────────────────────> replied (same tick: the fast path)
  *               │ throws Wait      returns a promise
  *               ├──> parked ──> running again ...
- *               │       └── INTERRUPT: EINTR
+ *               │       └── INTERRUPT: EINTR, if it waits for offline data or is killed
  *               └──> moving ──> replied when the promise settles
  *
  * The operation (`Op`) of a request begins before its first run and ends after its
@@ -35,6 +35,8 @@ const BACKGROUND_MAX = 1024;
 const CONGESTION_THRESHOLD = 768;
 /** Request objects kept for reuse beside the current one. */
 const SPARE_REQUESTS_MAX = 4 * DRAIN_REQUESTS_MAX;
+/** How often the caller of a waiting request is looked at once it has got a signal. */
+const DYING_POLL_MS = 200;
 
 export interface ChannelOptions {
   /** Negotiate kernel enforcement of POSIX ACLs. */
@@ -47,6 +49,10 @@ export interface ChannelHooks {
   handle(r: Request): Promise<void> | undefined;
   /** Whether the request has to run under the grant that a drain is taking away. */
   admits(r: Request): boolean;
+  /** Whether the thread was killed. */
+  isDying(pid: number): boolean;
+  /** Calls `fn` once after `delayMs`. */
+  after(delayMs: number, fn: () => void): void;
   /** A request that was admitted has ended. */
   finished(r: Request): void;
   forget(ino: number, count: number): void;
@@ -217,10 +223,30 @@ export class Channel {
     for (let i = 0; i < count; i++) this.hooks.forget(r.node(8 + 16 * i), r.u64(16 + 16 * i));
   }
 
-  /** The caller of a waiting request got a signal: only waits can be given up. */
+  /** The caller of a waiting request got a signal. */
   private interrupt(unique: number): void {
     const r = this.waiting.get(unique);
-    if (r?.state !== 'parked' || r.duringDrain) return;
+    if (r === undefined || r.duringDrain) return;
+    r.signalled = true;
+    this.letGo(r);
+  }
+
+  /**
+   * Answers EINTR to a caller with a signal if it waits for offline data, or dies. No program
+   * expects it of mkdir or stat, which on local file systems take no notice of signals; and
+   * runtimes send themselves signals all the time. The kernel tells of the first signal only,
+   * so whether a killing one followed has to be looked up. (super.md 14)
+   */
+  private letGo(r: Request): void {
+    if (r.state !== 'parked') return;
+    if (!r.interruptible && !this.hooks.isDying(r.pid)) {
+      const { unique } = r;
+      this.hooks.after(DYING_POLL_MS, () => {
+        const same = this.waiting.get(unique);
+        if (same !== undefined) this.letGo(same);
+      });
+      return;
+    }
     this.counters.interrupted++;
     this.replyError(r, ERRNO.EINTR);
     this.finish(r);
@@ -303,6 +329,7 @@ export class Channel {
     this.counters.parked++;
     r.state = 'parked';
     r.abandon = wait.abandon ?? null;
+    r.interruptible = wait.unlock;
     r.keep();
     if (wait.unlock && r.op !== null) {
       this.ops.end(r.op);
@@ -315,6 +342,7 @@ export class Channel {
       () => { if (mine()) this.run(r); },
       // what was missing cannot be had: that is the operation's error
       (e: unknown) => { if (mine()) this.fail(r, e); });
+    if (r.signalled && r.interruptible) this.letGo(r);
   }
 
   private fail(r: Request, e: unknown): void {

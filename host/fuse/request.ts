@@ -53,6 +53,10 @@ export class Request implements Call {
   replied = false;
   /** Counts parkings, so that the promise of an earlier one is recognized. */
   turn = 0;
+  /** The caller got a signal while this waited. */
+  signalled = false;
+  /** Of a parked request: a signal ends its wait. */
+  interruptible = false;
   /** Of a parked request: takes back what it waits for when it will not run again. */
   abandon: (() => void) | null = null;
 
@@ -91,6 +95,7 @@ export class Request implements Call {
     this.end = REQUEST_OFF + lenBytes;
     this.op = null;
     this.duringDrain = false;
+    this.signalled = false;
     this.replied = false;
     this.state = 'running';
     if (lenBytes < IN_HEADER_BYTES || v.getUint32(REQUEST_OFF, true) !== lenBytes) return false;

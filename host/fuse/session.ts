@@ -42,6 +42,8 @@ export interface SessionParts {
   vfs: VfsOps;
   ops: OpSource;
   caching: KernelCaching;
+  /** Whether the thread of a request was killed. */
+  isDying(pid: number): boolean;
 }
 
 export class FuseSession {
@@ -63,6 +65,8 @@ export class FuseSession {
     this.channel = new Channel(device, parts.ops, {
       handle: (r) => dispatcher.handle(r),
       admits: (r) => drain.admits(r),
+      isDying: (pid) => parts.isDying(pid),
+      after: (delayMs, fn) => { parts.clock.after(delayMs, fn); },
       finished: (r) => { drain.finished(r); },
       forget: (ino, count) => { this.nodes.forget(ino, count); },
       ready: () => { drain.probe(); },

@@ -34,7 +34,8 @@ import type { LockPtr } from '../core/items.js';
 export class Wait extends Error {
   /**
    * @param ready   resolves when the function can be run again
-   * @param unlock  the driver lets go of every lock before it waits (offline data)
+   * @param unlock  the driver lets go of every lock before it waits, and a signal ends the
+   *                wait (offline data)
    * @param abandon called instead of another run when the wait was interrupted
    */
   constructor(

@@ -3,6 +3,7 @@
  * the item cache of the tests, with random waits. Arguments: mount point, seed.
  * Answers the message 'check' with what is wrong with the items.
  */
+import { isDying } from '../../host/env/caps.js';
 import { realClock } from '../../host/env/clock.js';
 import { openFuseDevice } from '../../host/env/fuse-device.js';
 import { mountFuse } from '../../host/env/fuse-mount.js';
@@ -23,7 +24,7 @@ async function serve(): Promise<void> {
   const { fd } = await mountFuse({ source: 'none', dir, subtype: 'scoutfstest' });
   const session = new FuseSession({
     device: openFuseDevice(fd, false), clock: realClock, ops: m.ops, vfs: m.fs,
-    caching: { mayCache: () => m.random() < 0.5 },
+    caching: { mayCache: () => m.random() < 0.5 }, isDying,
   }, {
     end: () => { process.exit(0); },
     fatal: (message) => { log.push(message); },

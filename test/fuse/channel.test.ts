@@ -15,6 +15,9 @@ import { errnoError } from '../../host/observe/errors.js';
 import { MemFs, memCaching } from '../../bench/macro/memfs.js';
 import { SimDevice, body, requestBytes } from './simdevice.js';
 
+/** Longer than callers with signals are left alone. */
+const POLL_MS = 300;
+const sleep = (ms: number): Promise<void> => new Promise((done) => { setTimeout(done, ms); });
 const tick = (): Promise<void> => new Promise((done) => { setImmediate(done); });
 const [EIO, EINTR, ENOENT, ENOSYS, ESTALE] = [-5, -4, -2, -38, -116];
 const MODE = { null: 0, read: 1, write: 2 } as const;
@@ -42,6 +45,8 @@ interface Sim {
   ops: CountingOps;
   log: string[];
   fatal: string[];
+  /** Whether callers are being killed. */
+  state: { dying: boolean };
 }
 
 function simulate(vfs = new MemFs()): Sim {
@@ -49,13 +54,16 @@ function simulate(vfs = new MemFs()): Sim {
   const ops = new CountingOps();
   const log: string[] = [];
   const fatal: string[] = [];
-  const session = new FuseSession({ device, clock: realClock, vfs, ops, caching: memCaching }, {
+  const state = { dying: false };
+  const session = new FuseSession({
+    device, clock: realClock, vfs, ops, caching: memCaching, isDying: () => state.dying,
+  }, {
     end: () => { /* seen by the caller */ },
     fatal: (m) => { fatal.push(m); },
     log: (m) => { log.push(m); },
   });
   session.start();
-  return { device, session, vfs, ops, log, fatal };
+  return { device, session, vfs, ops, log, fatal, state };
 }
 
 function init(device: SimDevice, minor = 45): void {
@@ -152,6 +160,7 @@ t.test('who asks', async (t) => {
 t.test('waiting', async (t) => {
   let waits: { done: () => void; failed: (e: unknown) => void }[] = [];
   let ready = false;
+  let abandoned = 0;
   class Slow extends MemFs {
     override mkdir(...args: Parameters<MemFs['mkdir']>): void {
       if (!ready) {
@@ -159,8 +168,13 @@ t.test('waiting', async (t) => {
       }
       super.mkdir(...args);
     }
+
+    /** Waits for offline data. */
+    override readlink(): Uint8Array {
+      throw new Wait(new Promise(() => undefined), true, () => { abandoned += 1; });
+    }
   }
-  const { device, session, ops } = await started(new Slow());
+  const { device, session, ops, state } = await started(new Slow());
   mkdir(device, 10, 'parked');
   mkdir(device, 12, 'interrupted');
   mkdir(device, 14, 'failed');
@@ -170,8 +184,15 @@ t.test('waiting', async (t) => {
   t.equal(device.answer().unique, 16, 'another request passes');
 
   device.request(OP.INTERRUPT, 13, 0, body(12n));
+  t.same(device.replies, [], 'signals do not end waits for locks and blocks');
+  state.dying = true;
+  await sleep(POLL_MS);
   const { unique, error } = device.answer();
-  t.same([unique, error], [12, EINTR]);
+  t.same([unique, error], [12, EINTR], 'unless they kill the caller, which is noticed');
+  state.dying = false;
+  device.request(OP.READLINK, 28, 1, body(new Uint8Array(0)));
+  device.request(OP.INTERRUPT, 29, 0, body(28n));
+  t.same([device.answer().error, abandoned], [EINTR, 1], 'a wait for data ends at any signal');
   device.request(OP.INTERRUPT, 13, 0, body(99n));
   t.same(device.replies, [], 'an interrupt of nothing is ignored');
   t.equal(ops.open, 2);
@@ -193,7 +214,7 @@ t.test('waiting', async (t) => {
   lookup(device, 20, 'interrupted');
   t.equal(Number(device.answer().body.readBigUInt64LE(0)), 0);
   t.equal(ops.open, 0);
-  t.equal(session.counters.interrupted, 1);
+  t.equal(session.counters.interrupted, 2);
 
   ready = false;
   waits = [];

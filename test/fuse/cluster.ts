@@ -9,6 +9,7 @@
  * and answers any message with its counters and what went wrong.
  */
 import { LOCK_INODE_GROUP_NR } from '../../host/core/constants.js';
+import { isDying } from '../../host/env/caps.js';
 import { realClock } from '../../host/env/clock.js';
 import { openFuseDevice } from '../../host/env/fuse-device.js';
 import { abortFuse, mountFuse } from '../../host/env/fuse-mount.js';
@@ -195,7 +196,7 @@ async function mount(node: Node, vfs: VfsOps, dir: string): Promise<void> {
   const { fd, connection } = await mountFuse({
     source: `node${node.nr}`, dir, subtype: 'scoutfstest' });
   const session = new FuseSession(
-    { device: openFuseDevice(fd), clock: realClock, vfs, ops: node, caching: node },
+    { device: openFuseDevice(fd), clock: realClock, vfs, ops: node, caching: node, isDying },
     {
       end: () => undefined,
       fatal: (m) => { problems.push(`fatal: ${m}`); void abortFuse(connection); },

@@ -6,6 +6,7 @@
  * Commands arrive as { id, cmd, ...args } and are answered { id, result } or { id, error }.
  */
 import { createHook } from 'node:async_hooks';
+import { isDying } from '../../host/env/caps.js';
 import { realClock } from '../../host/env/clock.js';
 import { openFuseDevice } from '../../host/env/fuse-device.js';
 import { abortFuse, mountFuse } from '../../host/env/fuse-mount.js';
@@ -100,7 +101,7 @@ async function mount(c: Command): Promise<unknown> {
   const mem = new MemFs();
   const session = new FuseSession({
     device, clock: realClock, ops, vfs: c.on === true ? guarded(mem, holds) : mem,
-    caching: { mayCache: () => state.caching },
+    caching: { mayCache: () => state.caching }, isDying,
   }, {
     end: (why) => { process.send?.({ ended: why }); },
     fatal: (message) => { log.push(`fatal: ${message}`); void abortFuse(connection); },
