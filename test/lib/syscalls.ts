@@ -81,6 +81,8 @@ const f = {
   pread: fn('long pread64(int fd, _Out_ uint8_t *buf, size_t n, int64_t offset)'),
   write: fn(`long write(int fd, ${P} buf, size_t n)`),
   pwrite: fn(`long pwrite64(int fd, ${P} buf, size_t n, int64_t offset)`),
+  preadTo: fn('long pread64(int fd, intptr_t to, size_t n, int64_t offset)'),
+  pwriteFrom: fn('long pwrite64(int fd, intptr_t from, size_t n, int64_t offset)'),
   lseek: fn('int64_t lseek64(int fd, int64_t offset, int whence)'),
   fallocate: fn('int fallocate64(int fd, int mode, int64_t offset, int64_t length)'),
   fsync: fn('int fsync(int fd)'),
@@ -411,6 +413,16 @@ export function peek(at: bigint, n: number): Buffer {
 export function poke(at: bigint, data: string | Uint8Array): void {
   const bytes = typeof data === 'string' ? Buffer.from(data) : data;
   f.poke(at, bytes, bytes.length);
+}
+
+/** Reads into mapped memory. */
+export function preadTo(fd: number, at: bigint, n: number, offset: number): Res {
+  return run(f.preadTo, fd, at, n, offset);
+}
+
+/** Writes from mapped memory. */
+export function pwriteFrom(fd: number, at: bigint, n: number, offset: number): Res {
+  return run(f.pwriteFrom, fd, at, n, offset);
 }
 
 // --- locks, control, listing ------------------------------------------------------

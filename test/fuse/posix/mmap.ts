@@ -108,6 +108,33 @@ export function mmap(x: Area): void {
     t.equal(run('c.ftruncate(fd, 8192); c.peek(at + 5000n, 1);'), null, 'grown while mapped');
   });
 
+  x.both('a map as the buffer of reads and writes', (t, d) => {
+    // of the same file too: the call faults pages in that only its own mount can fill
+    const p = `${d}/f`;
+    put(p, Buffer.alloc(16 * PAGE, 'abcdefgh'));
+    put(`${d}/other`, Buffer.alloc(4 * PAGE, 'x'));
+    for (const flags of [O.RDWR, O.RDWR | O.DIRECT]) {
+      const fd = fdOf(p, flags);
+      const other = fdOf(`${d}/other`, flags);
+      const at = map(fd, 16 * PAGE, RW, MAP.SHARED);
+      t.equal(c.pwriteFrom(fd, at, 4 * PAGE, 8 * PAGE + 3), 4 * PAGE, 'write, pages not there');
+      t.equal(c.peek(at + BigInt(8 * PAGE), 8).toString(), 'abcabcde');
+      t.equal(c.preadTo(fd, at + BigInt(4 * PAGE), 2 * PAGE, 8 * PAGE + 3), 2 * PAGE, 'read');
+      t.equal(c.pwriteFrom(other, at + 1n, PAGE, 0), PAGE, 'write to another file');
+      t.equal(c.preadTo(other, at, PAGE, 0), PAGE);
+      t.equal(c.peek(at, 4).toString(), 'bcde');
+      c.poke(at, 'abcd');
+      c.poke(at + BigInt(4 * PAGE), 'dirty');
+      t.equal(c.pwriteFrom(fd, at + BigInt(4 * PAGE), PAGE, 4 * PAGE), PAGE, 'onto itself');
+      t.equal(c.msync(at, 16 * PAGE, c.MS.SYNC), 0);
+      t.equal(get(p).slice(4 * PAGE, 4 * PAGE + 5), 'dirty');
+      c.munmap(at, 16 * PAGE);
+      put(p, Buffer.alloc(16 * PAGE, 'abcdefgh'));
+      c.close(fd);
+      c.close(other);
+    }
+  });
+
   x.both('sparse files and many pages', (t, d) => {
     const fd = fdOf(`${d}/f`, O.CREAT | O.RDWR);
     c.ok(c.ftruncate(fd, 512 * PAGE));
