@@ -8,6 +8,7 @@
  * process may touch the tree through the kernel synchronously: it would wait for itself.
  * Decision: docs/decisions/0006-control-tree-is-a-mount.md.
  */
+import { isDying } from '../env/caps.js';
 import type { Clock } from '../env/clock.js';
 import { openFuseDevice } from '../env/fuse-device.js';
 import { abortFuse, mountFuse } from '../env/fuse-mount.js';
@@ -56,7 +57,7 @@ Promise<(() => Promise<void>) | null> {
     const session = new FuseSession({
       device: openFuseDevice(fuse.fd, false, SLOTS), clock, vfs: new ControlFs(tree, clock),
       ops: { begin: () => NO_OP, end: () => undefined },
-      caching: { mayCache: () => false },
+      caching: { mayCache: () => false }, isDying,
     }, {
       end: () => { log.debug('the control tree ended'); },
       fatal: (message) => {
