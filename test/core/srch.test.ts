@@ -2,6 +2,7 @@
  * Srch files in the core: the encoding against the vectors, appending over blocks,
  * commits and a cold cache, growth, damage, and running out of space without a trace.
  */
+import { closeSync, openSync, readSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { SrchEntry } from '../../host/core/format.js';
 import type { SrchFile } from '../../host/core/format.js';
@@ -13,11 +14,15 @@ import { SrchLog } from '../../host/mount/srch.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
 import { seeded } from '../lib/core.js';
 import type { MemDevice } from '../lib/memdev.js';
-import { skipWithoutSpec, vectors } from '../lib/shared.js';
+import { fixtureText, skipWithoutFixtures, skipWithoutSpec, tempDir, unpackFixture, vectors }
+  from '../lib/shared.js';
 import { Log, LEAF_MAGIC, PARENT_MAGIC, PARENT_REFS, SAFE, compareEntries, entriesOf, leafView, leaves,
   writeBlock } from '../lib/srchfiles.js';
-import { commitSpace, makeSpace } from '../lib/treespace.js';
+import { BLOCK_BYTES, commitSpace, makeSpace } from '../lib/treespace.js';
 import type { Space } from '../lib/treespace.js';
+
+/** Of a block: checksum, fsid, seq and number differ between volumes. */
+const HEADER_BYTES = 32;
 
 interface Vectors {
   srch: {
@@ -212,3 +217,30 @@ void t.test('the log of a transaction', async (t) => {
   t.strictSame([e?.errno, e?.code], ['EIO', 'BLOCK_HEADER'], 'a replaced block is damage');
   t.strictSame(Buffer.from(s.core.at(ITEM_WINDOWS.name, name.length)), name);
 });
+
+void t.test('files that upstream wrote come out the same', { skip: skipWithoutFixtures() },
+  async (t) => {
+    let blocks = 0;
+    for (const name of ['small-tree', 'two-mounts', 'dirty-crash']) {
+      const { dir, remove } = tempDir('scoutfs-srch');
+      t.teardown(remove);
+      const { meta } = unpackFixture(name, dir);
+      const fd = openSync(meta, 'r');
+      const text = fixtureText(name, 'print.txt.zst');
+      for (const [, blkno] of text.matchAll(/^srch block blkno (\d+)/gm)) {
+        const theirs = new Uint8Array(BLOCK_BYTES);
+        readSync(fd, theirs, 0, BLOCK_BYTES, Number(blkno) * BLOCK_BYTES);
+        const entries = [...decodeSrchBlock(new DataView(theirs.buffer))].map((d) => d.entry);
+        const s = makeSpace();
+        const log = new Log(s);
+        await log.add(...entries);
+        await commitSpace(s);
+        const ours = new Uint8Array(leafView(s.dev, log.file.ref.blkno).buffer);
+        t.ok(entries.length > 0 && Buffer.from(ours.subarray(HEADER_BYTES))
+          .equals(theirs.subarray(HEADER_BYTES)), `${name} block ${blkno}: ${entries.length} entries`);
+        blocks += 1;
+      }
+      closeSync(fd);
+    }
+    t.ok(blocks >= 2, `${blocks} blocks`);
+  });
