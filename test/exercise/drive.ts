@@ -8,10 +8,11 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Rig } from '../lib/mounted.js';
 import { repoDir } from '../lib/shared.js';
+import { inconsistencies } from './race.js';
 import type { Answer, Order } from './worker.js';
 
 export interface Plan {
-  kind: 'data' | 'names';
+  kind: 'data' | 'names' | 'race';
   seed: number;
   /** Operations of all processes together. */
   ops: number;
@@ -107,6 +108,7 @@ async function run(plan: Plan, rig: Rig, workers: Worker[], out: Outcome): Promi
     if (sinceMount < plan.remountOps && out.ops < plan.ops) continue;
     sinceMount = 0;
     await all(workers, 'pause');
+    if (plan.kind === 'race') out.problems.push(...inconsistencies(rig.mnt));
     rig.umount();
     rig.mount();
     out.remounts += 1;
@@ -114,6 +116,7 @@ async function run(plan: Plan, rig: Rig, workers: Worker[], out: Outcome): Promi
   }
   await all(workers, 'pause');
   for (const w of workers) w.stop();
+  if (plan.kind === 'race') out.problems.push(...inconsistencies(rig.mnt));
   rig.umount();
   out.problems.push(...rig.check().map((f) => `check: ${f}`));
   out.problems.push(...rig.logText().split('\n').filter((l) => / (error|fatal) /.test(l)));

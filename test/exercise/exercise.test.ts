@@ -1,5 +1,5 @@
 /**
- * A short run of both exercisers on a real mount; long ones are `run.ts`'s, and the
+ * A short run of the exercisers on a real mount; long ones are `run.ts`'s, and the
  * nightly's. That they would notice a difference is shown where there is one: when bytes and
  * names change behind their backs.
  */
@@ -14,15 +14,17 @@ import { drive } from './drive.js';
 import { NamesExerciser } from './names.js';
 
 const skip = skipWithoutFuse();
-const OPS = nightly() ? { data: 1_000_000, names: 200_000 } : { data: 3000, names: 2000 };
-const PROCESSES = 2;
+const OPS = nightly() ? { data: 1_000_000, names: 200_000, race: 200_000 } :
+  { data: 3000, names: 2000, race: 3000 };
+const PROCESSES = { data: 2, names: 2, race: 4 };
 const TIMEOUT_MS = nightly() ? 7_200_000 : 240_000;
 const SEED = nightly() ? Math.floor(Date.now() / 86_400_000) : 7;
 
-for (const kind of ['data', 'names'] as const) {
-  void t.test(`${OPS[kind]} operations on ${kind}, seed ${SEED}`, { skip, timeout: TIMEOUT_MS }, async (tt) => {
+for (const kind of ['data', 'names', 'race'] as const) {
+  const title = `${OPS[kind]} operations on ${kind}, seed ${SEED}`;
+  void t.test(title, { skip, timeout: TIMEOUT_MS }, async (tt) => {
     const out = await drive({
-      kind, seed: SEED, ops: OPS[kind], processes: PROCESSES,
+      kind, seed: SEED, ops: OPS[kind], processes: PROCESSES[kind],
       remountOps: nightly() ? 50_000 : OPS[kind] * 0.6,
     });
     tt.strictSame(out.problems, []);

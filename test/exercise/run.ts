@@ -1,10 +1,11 @@
 /**
  * Exercisers from the command line:
  *
- *   node dist/test/exercise/run.js data|names [--seed N] [--ops N] [--processes N]
- *     [--remount OPS]
+ *   node dist/test/exercise/run.js data|names|race [--seed N] [--ops N]
+ *     [--processes N] [--remount OPS]
  *
- * Same arguments, same operations. A difference is told with the operations before it.
+ * Same arguments, same operations, but for `race`. A difference is told with the operations
+ * before it.
  */
 import { parseArgs } from 'node:util';
 import { drive } from './drive.js';
@@ -17,8 +18,9 @@ const { values, positionals } = parseArgs({
   },
 });
 const kind = positionals[0];
-if (kind !== 'data' && kind !== 'names') {
-  console.error('usage: run.js data|names [--seed N] [--ops N] [--processes N] [--remount OPS]');
+if (kind !== 'data' && kind !== 'names' && kind !== 'race') {
+  console.error('usage: run.js data|names|race [--seed N] [--ops N] [--processes N] ' +
+    '[--remount OPS]');
   process.exit(2);
 }
 const out = await drive({
