@@ -8,7 +8,9 @@
  * Unlike upstream, members that are recorded but not connected do not count among those
  * left to elect: they may be dead, and with their votes counted the last living member
  * was left behind without a majority, waiting for a leader for ever. They still count
- * among those who have to be gone before the last ones go.
+ * among those who have to be gone before the last ones go. And the last members go only
+ * when none of them has still to report its locks: it would be taken back, the others
+ * would leave, and it waited alone.
  * Source: server.md 8.2; vectors `farewell_decisions`.
  */
 
@@ -46,9 +48,11 @@ export function mayLeave(requests: readonly bigint[], mounted: readonly MountedC
     }
   }
   let left = waiting.length;
+  // The last ones go together: whoever has to stay for its locks would stay alone.
+  const together = !waiting.some((rid) => recovering(rid));
   for (const rid of waiting) {
     const remaining = electors - (connected(rid) ? 1 : 0);
-    if (remaining >= needed || (left === members && others === 0)) {
+    if (remaining >= needed || (together && left === members && others === 0)) {
       chosen.push(rid);
       electors = remaining;
       members--;

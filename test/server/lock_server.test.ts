@@ -229,6 +229,14 @@ t.test('whom the server lets go', { skip }, async (t) => {
   }
 });
 
+t.test('the last members go together or not yet', async (t) => {
+  const mounted = [1n, 2n].map((rid) => ({ rid, quorum: true }));
+  const go = (recovering: bigint[]): bigint[] =>
+    mayLeave([1n, 2n], mounted, 2, (rid) => recovering.includes(rid), () => true);
+  t.same(go([2n]), [], 'who still reports its locks would stay alone');
+  t.same(go([]), [1n, 2n]);
+});
+
 t.test('members that are not connected do not elect', async (t) => {
   const mounted = [1n, 2n, 3n, 4n].map((rid) => ({ rid, quorum: true }));
   const go = (requests: bigint[], dead: bigint[]): bigint[] =>
