@@ -18,6 +18,7 @@ import type { Clock, TimerHandle } from '../../host/env/clock.js';
 import type { Device } from '../../host/env/device.js';
 import type { Env } from '../../host/env/env.js';
 import type { LocalMounts } from '../../host/env/local_mounts.js';
+import type { Net } from '../../host/env/net.js';
 import type { Random } from '../../host/env/random.js';
 import type { CutReport, DeviceUser } from '../../host/env/sim_device.js';
 import { SimDevice } from '../../host/env/sim_device.js';
@@ -26,7 +27,6 @@ import { errnoError } from '../../host/observe/errors.js';
 import { seeded } from './core.js';
 import { SimClock } from './simclock.js';
 import { SimNet } from './simnet.js';
-import type { HostNet } from './simnet.js';
 import { startSimThread, threadName } from './simthread.js';
 import { seededRandom } from './treespace.js';
 
@@ -35,6 +35,11 @@ export const ADMIN_PID = 1;
 const NETWORK = 0x0a000000;
 /** Nothing waits longer than this in a simulation that is sound. */
 const RUN_LIMIT_MS = 3_600_000;
+
+/** One process's sockets, which end with it. */
+export interface ProcessNet extends Net {
+  kill(): void;
+}
 
 export interface WorldOptions {
   /** Longest time of one device operation; 0: they take one promise round. */
@@ -67,6 +72,38 @@ export class SimWorld {
       for (const p of host.processes) if (p.rid === rid) return p;
     }
     return undefined;
+  }
+
+  /** What a process or thread may use: its sockets, its clock, a device, and the agent. */
+  netOf(p: SimProcess): ProcessNet {
+    return this.net.host(p.host.addr);
+  }
+
+  clockOf(p: SimProcess): Clock {
+    return new ProcessClock(this.clock, () => p.alive());
+  }
+
+  openFor(p: SimProcess, device: SimDevice): Device {
+    return device.open(p);
+  }
+
+  /** Hosts of a world can power each other off: the agent answers for all of them. */
+  localMountsOf(p: SimProcess): LocalMounts {
+    const find = (rid: bigint): SimProcess | undefined => this.processOf(rid);
+    return {
+      isLocal: () => true,
+      stateOf(rid) {
+        const other = find(rid);
+        if (other === undefined) return 'gone';
+        return other === p ? 'foreign' : 'running';
+      },
+      pause: () => p.env.clock.sleep(1),
+      kill(rid) {
+        find(rid)?.kill();
+        return Promise.resolve(true);
+      },
+      forget: () => undefined,
+    };
   }
 
   /** Adds an empty device, or one with the contents of another. */
@@ -111,11 +148,14 @@ export class SimWorld {
     return () => hash.copy().digest('hex');
   }
 
-  private deviceOptions(): ConstructorParameters<typeof SimDevice>[2] {
-    const { below, clock } = this;
+  /** How long a device operation takes; 0: one promise round. */
+  protected latencyMs(): number {
     const max = this.opts.latencyMaxMs ?? 0;
-    if (max === 0) return { below };
-    return { below, clock, latencyMs: () => below(max * 10 + 1) / 10 };
+    return max === 0 ? 0 : this.below(max * 10 + 1) / 10;
+  }
+
+  private deviceOptions(): ConstructorParameters<typeof SimDevice>[2] {
+    return { below: this.below, clock: this.clock, latencyMs: () => this.latencyMs() };
   }
 }
 
@@ -145,20 +185,20 @@ export class SimProcess implements DeviceUser {
   readonly env: Env;
   /** The mount that the process serves, for the host's fence agent. */
   rid = 0n;
-  private readonly net: HostNet;
+  private readonly net: ProcessNet;
   private readonly threads: SimProcess[] = [];
   private dead = false;
 
   constructor(readonly host: SimHost, readonly name: string,
-    private readonly parent: SimProcess | null) {
+    readonly parent: SimProcess | null) {
     const { world } = host;
-    this.net = world.net.host(host.addr);
+    this.net = world.netOf(this);
     const random: Random = seededRandom(world.below(2 ** 31));
     this.env = {
-      clock: new ProcessClock(world.clock, () => this.alive()), random, net: this.net,
+      clock: world.clockOf(this), random, net: this.net,
       openDevice: (path) => this.openDevice(path),
       startThread: (url, data) => this.startThread(url, data),
-      localMounts: () => this.localMounts(),
+      localMounts: () => world.localMountsOf(this.parent ?? this),
       isAdmin: (pid) => pid === ADMIN_PID,
     };
   }
@@ -179,34 +219,13 @@ export class SimProcess implements DeviceUser {
   private openDevice(path: string): Promise<Device> {
     const device = this.host.world.devices.get(path);
     if (device === undefined) return Promise.reject(errnoError('ENOENT', path));
-    return Promise.resolve(device.open(this));
+    return Promise.resolve(this.host.world.openFor(this, device));
   }
 
   private startThread<In, Out>(url: URL, data: unknown): Thread<In, Out> {
     const thread = new SimProcess(this.host, `${this.name} ${threadName(url)}`, this);
     this.threads.push(thread);
     return startSimThread<In, Out>(thread, url, data);
-  }
-
-  /** Hosts of a world can power each other off: the agent answers for all of them. */
-  private localMounts(): LocalMounts {
-    const { world } = this.host;
-    const self = this.parent ?? this;
-    const find = (rid: bigint): SimProcess | undefined => world.processOf(rid);
-    return {
-      isLocal: () => true,
-      stateOf(rid) {
-        const p = find(rid);
-        if (p === undefined) return 'gone';
-        return p === self ? 'foreign' : 'running';
-      },
-      pause: () => this.env.clock.sleep(1),
-      kill(rid) {
-        find(rid)?.kill();
-        return Promise.resolve(true);
-      },
-      forget: () => undefined,
-    };
   }
 }
 

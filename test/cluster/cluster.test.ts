@@ -1,0 +1,36 @@
+/**
+ * Simulated clusters: a run is its seed, some seeds without a violation, and some broken
+ * rules that are noticed. scripts/nightly runs many seeds and all broken rules.
+ */
+import t from 'tap';
+import { nightly } from '../lib/mounted.js';
+import { Cluster } from './cluster.js';
+import { MUTATIONS, MUTATION_SEEDS, caughtIn } from './mutations.js';
+
+const LONG = nightly();
+const SEEDS = LONG ? 2000 : 12;
+/** Noticed in their first seeds, so that the short form stays short. */
+const SHORT_MUTATIONS = ['sync-does-not-wait', 'locks-conflict', 'no-orphan-item'];
+
+t.test('a run is its seed', async (t) => {
+  const first = await Cluster.run(2);
+  const again = await Cluster.run(2);
+  t.same(again.trace, first.trace, 'the same seed, the same events at the same times');
+  t.not((await Cluster.run(3)).trace.length, first.trace.length, 'another seed, another run');
+  t.ok(first.faults > 0 && first.operations > 0, 'something happened');
+});
+
+t.test('no fault breaks a promise', { timeout: 0 }, async (t) => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const r = await Cluster.run(seed);
+    t.same(r.violations, [], `npm run sim -- --seed ${seed} --trace`);
+  }
+});
+
+t.test('broken rules are noticed', { timeout: 0 }, async (t) => {
+  for (const m of MUTATIONS) {
+    if (!LONG && !SHORT_MUTATIONS.includes(m.name)) continue;
+    const found = await caughtIn(m, 1, MUTATION_SEEDS);
+    t.ok(found !== null, `${m.name}: ${m.rule}`);
+  }
+});

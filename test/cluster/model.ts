@@ -1,0 +1,281 @@
+/**
+ * What the file system of a simulated cluster must contain.
+ *
+ * Operations change it in the tick in which the real ones do (observe.ts), so it is the
+ * state that every mount has to see in that very tick: cluster locks must make the cluster
+ * look like one machine. Every change is kept with its undo and the transaction it
+ * belongs to, because the transactions of a mount that dies are lost as far as they were
+ * not committed.
+ *
+ *   mount killed  -->  undecided: its last transactions may or may not be committed
+ *   first look of others at what they touched (their locks kept it hidden until the mount
+ *   was reclaimed)  -->  decided by what the super block on the device says
+ *
+ * Data that a lost transaction wrote over old data of a file may be there or not, block by
+ * block (data.md: in place), until it has been read once.
+ */
+import type { Journal } from './journal.js';
+
+export const BLOCK_BYTES = 4096;
+const EMPTY = Buffer.alloc(0);
+
+export type Kind = 'file' | 'dir' | 'link';
+
+export class ModelInode {
+  nlink: number;
+  data: Buffer = EMPTY;
+  /** other contents that single blocks may have */
+  readonly maybe = new Map<number, Buffer[]>();
+  /** contents that blocks may have again when what was read was not flushed */
+  readonly doubt = new Map<number, Buffer[]>();
+  readonly xattrs = new Map<string, string>();
+  readonly entries = new Map<string, number>();
+  subdirs = 0;
+  /** who changed it last */
+  writer: ModelMount | null = null;
+  /** contents since the oldest read at work began */
+  readers = 0;
+  versions: Buffer[] = [];
+
+  constructor(readonly ino: number, readonly kind: Kind, readonly target = '') {
+    this.nlink = kind === 'dir' ? 2 : 1;
+  }
+
+  get sizeBytes(): number {
+    if (this.kind === 'file') return this.data.length;
+    if (this.kind === 'link') return this.target.length + 1;
+    let n = 0;
+    for (const name of this.entries.keys()) n += name.length;
+    return n;
+  }
+}
+
+/** One life of a mount. */
+export class ModelMount {
+  dead = false;
+  decided = false;
+
+  constructor(readonly rid: bigint, readonly name: string) {}
+}
+
+interface Change {
+  mount: ModelMount;
+  /** seq of the transaction */
+  seq: number;
+  what: string;
+  synced: boolean;
+  undo: () => void;
+}
+
+export class Model {
+  readonly inodes = new Map<number, ModelInode>();
+  readonly violations: string[] = [];
+  private changes: Change[] = [];
+
+  constructor(private readonly journal: Journal, private readonly note: (text: string) => void,
+    rootIno: number) {
+    this.inodes.set(rootIno, new ModelInode(rootIno, 'dir'));
+  }
+
+  violated(text: string): void {
+    this.violations.push(text);
+    this.note(`VIOLATION ${text}`);
+  }
+
+  /** The inode as everybody must see it now. */
+  get(ino: number): ModelInode | undefined {
+    const inode = this.inodes.get(ino);
+    const { writer } = inode ?? { writer: null };
+    if (writer?.dead === true && !writer.decided) {
+      this.decide(writer);
+      return this.inodes.get(ino);
+    }
+    return inode;
+  }
+
+  /** Notes a change that was just made. */
+  changed(mount: ModelMount, seq: number, what: string, touched: ModelInode[],
+    undo: () => void): void {
+    const before = touched.map((i) => i.writer);
+    for (const i of touched) i.writer = mount;
+    this.changes.push({
+      mount, seq, what, synced: false,
+      undo: () => {
+        undo();
+        touched.forEach((i, n) => { i.writer = before[n] ?? null; });
+      },
+    });
+  }
+
+  /** Seq of the last transaction in which the mount changed something; 0 without one. */
+  lastSeq(mount: ModelMount): number {
+    return this.changes.findLast((c) => c.mount === mount)?.seq ?? 0;
+  }
+
+  /** What the mount changed up to transaction `seq` may never be lost. */
+  synced(mount: ModelMount, seq: number): void {
+    if (seq === 0) return;
+    const committed = this.journal.committed(mount.rid);
+    if (committed < seq) {
+      this.violated(`${mount.name}: synced transaction ${seq}, but ${committed} is committed`);
+    }
+    for (const c of this.changes) if (c.mount === mount && c.seq <= seq) c.synced = true;
+  }
+
+  /** The mount writes nothing any more; what it has not committed is lost. */
+  died(mount: ModelMount): void {
+    mount.dead = true;
+  }
+
+  /** All power is gone: what remains is in the super block that the device kept. */
+  powerLost(): void {
+    const committed = this.journal.committedAll();
+    this.drop((c) => c.seq > (committed.get(c.mount.rid) ?? 0));
+    for (const c of this.changes) {
+      if (c.mount.dead) c.mount.decided = true;
+    }
+    for (const i of this.inodes.values()) {
+      i.writer = null;
+      for (const [b, alts] of i.doubt) i.maybe.set(b, [...i.maybe.get(b) ?? [], ...alts]);
+    }
+  }
+
+  /** Decides about all dead mounts. */
+  decideAll(): void {
+    for (const c of [...this.changes]) if (c.mount.dead && !c.mount.decided) this.decide(c.mount);
+  }
+
+  private decide(mount: ModelMount): void {
+    mount.decided = true;
+    const committed = this.journal.committed(mount.rid);
+    const lost = this.drop((c) => c.mount === mount && c.seq > committed);
+    this.note(`${mount.name}: transactions up to ${committed} are committed, ${lost} changes lost`);
+  }
+
+  private drop(which: (c: Change) => boolean): number {
+    let lost = 0;
+    const kept: Change[] = [];
+    for (const c of this.changes.reverse()) {
+      if (!which(c)) {
+        kept.push(c);
+        continue;
+      }
+      lost += 1;
+      if (c.synced) {
+        this.violated(`lost although synced: ${c.mount.name} ${c.what} (transaction ${c.seq})`);
+      }
+      c.undo();
+    }
+    this.changes = kept.reverse();
+    return lost;
+  }
+
+  // ---- file data ----
+
+  /** New contents of a file; @returns the undo. */
+  setData(inode: ModelInode, data: Buffer, from: number, to: number): () => void {
+    const old = inode.data;
+    const before = new Map(inode.maybe);
+    inode.data = data;
+    if (inode.readers > 0) inode.versions.push(data);
+    const first = Math.floor(from / BLOCK_BYTES);
+    const last = Math.floor(Math.max(from, to - 1) / BLOCK_BYTES);
+    for (let b = first; b <= last; b++) {
+      const whole = from <= b * BLOCK_BYTES && to >= Math.min(old.length, (b + 1) * BLOCK_BYTES);
+      // A block written in part keeps of the rest what was there, whatever that is.
+      const alts = whole ? undefined
+        : inode.maybe.get(b)?.map((alt) => overlaid(alt, data, b, from, to));
+      if (alts === undefined) inode.maybe.delete(b);
+      else inode.maybe.set(b, alts);
+      if (whole) inode.doubt.delete(b);
+    }
+    const after = new Map(inode.maybe);
+    return () => {
+      inode.data = old;
+      restore(inode.maybe, before);
+      for (let b = first; b <= last && b * BLOCK_BYTES < old.length; b++) {
+        inode.maybe.set(b, [
+          ...before.get(b) ?? [], blockOf(data, b), ...after.get(b) ?? [],
+        ]);
+      }
+    };
+  }
+
+  /** A read is about to begin; its result is compared by `endRead`. */
+  beginRead(inode: ModelInode): number {
+    if (inode.readers++ === 0) inode.versions = [inode.data];
+    return inode.versions.length - 1;
+  }
+
+  /** @returns whether some contents since the read began explain what was read */
+  endRead(inode: ModelInode, since: number, offset: number, size: number, got: Uint8Array):
+  boolean {
+    inode.readers -= 1;
+    const ok = inode.versions.slice(since).some((v) => this.explains(inode, v, offset, size, got));
+    if (inode.readers === 0) inode.versions = [];
+    return ok;
+  }
+
+  private explains(inode: ModelInode, v: Buffer, offset: number, size: number, got: Uint8Array):
+  boolean {
+    const want = v.subarray(offset, offset + size);
+    if (got.length !== want.length) return false;
+    const found = new Map<number, Buffer>();
+    for (let at = 0; at < got.length;) {
+      const b = Math.floor((offset + at) / BLOCK_BYTES);
+      const end = Math.min(got.length, (b + 1) * BLOCK_BYTES - offset);
+      const from = offset + at - b * BLOCK_BYTES;
+      const part = got.subarray(at, end);
+      const alts = inode.maybe.get(b);
+      if (!same(part, blockOf(v, b), from)) {
+        const alt = alts?.find((a) => same(part, a, from));
+        if (alt === undefined) return false;
+        found.set(b, alt);
+      } else if (alts !== undefined) {
+        found.set(b, blockOf(v, b));
+      }
+      at = end;
+    }
+    this.learn(inode, v, found);
+    return true;
+  }
+
+  /** What was read once is what is there. */
+  private learn(inode: ModelInode, v: Buffer, found: Map<number, Buffer>): void {
+    if (found.size === 0 || v !== inode.data) return;
+    const data = Buffer.from(inode.data);
+    for (const [b, bytes] of found) {
+      const others = [blockOf(data, b), ...inode.maybe.get(b) ?? []];
+      inode.doubt.set(b, [...inode.doubt.get(b) ?? [], ...others]);
+      data.set(bytes.subarray(0, data.length - b * BLOCK_BYTES), b * BLOCK_BYTES);
+      inode.maybe.delete(b);
+    }
+    inode.data = data;
+    inode.versions = inode.versions.map((x) => x === v ? data : x);
+  }
+}
+
+function restore(map: Map<number, Buffer[]>, to: Map<number, Buffer[]>): void {
+  map.clear();
+  for (const [b, alts] of to) map.set(b, alts);
+}
+
+/** A block after the bytes `from .. to` of a file's contents were written over it. */
+function overlaid(block: Buffer, data: Buffer, b: number, from: number, to: number): Buffer {
+  const out = Buffer.from(block);
+  const start = b * BLOCK_BYTES;
+  const at = Math.max(from, start);
+  data.copy(out, at - start, at, Math.min(to, start + BLOCK_BYTES));
+  return out;
+}
+
+/** One block of contents, padded with zeros. */
+function blockOf(data: Buffer, b: number): Buffer {
+  const out = Buffer.alloc(BLOCK_BYTES);
+  data.copy(out, 0, b * BLOCK_BYTES, (b + 1) * BLOCK_BYTES);
+  return out;
+}
+
+function same(part: Uint8Array, block: Buffer, from: number): boolean {
+  return block.compare(part, 0, part.length, from, from + part.length) === 0;
+}
