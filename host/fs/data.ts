@@ -9,7 +9,8 @@
  *
  * Blocks written in part need their other bytes: zeros when the block is new or
  * lies behind the end, else the old contents (`block_cache.ts`). Bytes behind the
- * end of a file are zero on the device; truncation keeps it so.
+ * end of a file may be anything on the device: a mount that died may have appended
+ * there without a commit. Whatever moves the end makes them zero (`space.ts`).
  *
  * One request is at most 1 MiB and normally one transaction. When space runs out
  * in the middle, what was mapped is finished and the rest goes on after a commit.
@@ -222,6 +223,7 @@ export class Data {
     const head = this.oldBlock(lock, inode, first, first, from, end);
     const tail = last === first ? head : this.oldBlock(lock, inode, last, first, from, end);
     const caps = w.cached ? null : d.xattrs.planNoFileCaps(lock, inode);
+    const gap = first > blockOf(inode.size) ? this.space.lookEnd(lock, inode) : null;
     const { hold } = d.cx;
     hold.begin(op);
     hold.will(inode, true);
@@ -244,6 +246,7 @@ export class Data {
     if (caps !== null) d.xattrs.applyParts(lock, caps);
     inode.touch(d.cx.clock.now(), true);
     hold.update(lock, inode);
+    if (gap !== null) this.space.sendTail(inode, gap);
 
     p.start = start;
     w.writtenAt = start;
@@ -272,7 +275,7 @@ export class Data {
 
   /**
    * Old contents of a block that `from .. end`, counted in bytes from block `first`, covers in
-   * part, or null where they are zeros.
+   * part, up to the end of the file; null where they are zeros.
    * @throws Wait while they are being read
    */
   private oldBlock(lock: LockPtr, inode: InodeRec, block: number, first: number, from: number,
@@ -285,7 +288,8 @@ export class Data {
         (e.flags & SEF_UNWRITTEN) !== 0) {
       return null;
     }
-    return this.d.blocks.get(e.blkno + (block - e.start), inode.ino, inode.version);
+    const old = this.d.blocks.get(e.blkno + (block - e.start), inode.ino, inode.version);
+    return old.subarray(0, live - at);
   }
 
   /** @throws Wait; EIO as `checkExtent` */

@@ -44,6 +44,15 @@ const PERM_BITS = 0o7777;
 const ATTRS = SET_MODE | SET_UID | SET_GID | SET_ATIME | SET_MTIME | SET_ATIME_NOW |
   SET_MTIME_NOW | SET_KILL_SUIDGID;
 
+/** A block in the middle of which a file ends, or will. */
+export interface Tail {
+  blkno: number;
+  block: number;
+  /** Bytes that belong to the file. */
+  keep: number;
+  bytes: Uint8Array;
+}
+
 export class Space {
   private readonly e = newExt();
 
@@ -111,7 +120,8 @@ export class Space {
     }
     const shrinking = inode.size >= size;
     const first = blocksTo(size);
-    const zero = size < inode.size ? this.lookTail(lock, inode, size) : null;
+    const zero = size < inode.size ? this.lookTail(lock, inode, size)
+      : size > inode.size ? this.lookEnd(lock, inode) : null;
     if (shrinking) map.lookRange(lock, ino, first, BLOCK_MAX, TRUNCATE_BATCH_EXTENTS);
     const offline = inode.offlineBlocks;
     const acl = this.lookChmod(lock, inode, set);
@@ -140,11 +150,20 @@ export class Space {
   }
 
   /**
-   * The block that will hold the new end, when it has contents behind it.
+   * The block that holds the end, when the device has anything but zeros behind it: they
+   * would come to light when the file grows without writing there. Appends of a mount that
+   * died before its commit leave such bytes. @throws Wait as `lookTail`
+   */
+  lookEnd(lock: LockPtr, inode: InodeRec): Tail | null {
+    const tail = this.lookTail(lock, inode, inode.size);
+    return tail?.bytes.subarray(tail.keep).some((b) => b !== 0) === true ? tail : null;
+  }
+
+  /**
+   * The block that holds byte `size`, when it has contents.
    * @throws Wait while they are read or written
    */
-  private lookTail(lock: LockPtr, inode: InodeRec, size: BytePos):
-  { blkno: number; block: number; keep: number; bytes: Uint8Array } | null {
+  private lookTail(lock: LockPtr, inode: InodeRec, size: BytePos): Tail | null {
     const keep = restOf(size);
     if (keep === 0) return null;
     const { e } = this;
@@ -159,8 +178,8 @@ export class Space {
     return { blkno, block, keep, bytes: this.d.blocks.get(blkno, inode.ino, inode.version) };
   }
 
-  private sendTail(inode: InodeRec, tail: { blkno: number; block: number; keep: number;
-    bytes: Uint8Array; }): void {
+  /** Makes what lies behind a tail's kept bytes zero on the device. */
+  sendTail(inode: InodeRec, tail: Tail): void {
     const { buffers, writer, blocks } = this.d;
     const buf = buffers.take(BLOCK_BYTES);
     buf.fill(0);
@@ -249,6 +268,7 @@ export class Space {
     const inode = this.d.inodes.read(lock, ino);
     cx.quotas.check(op, SQ_OP_DATA, inode);
     map.lookRange(lock, ino, first, last, FALLOCATE_BATCH_EXTENTS);
+    const gap = keepSize || end <= inode.size ? null : this.lookEnd(lock, inode);
     cx.hold.begin(op);
     cx.hold.will(inode, false);
     cx.hold.hold(op, true);
@@ -256,12 +276,14 @@ export class Space {
     const done = map.fallocate(lock, inode, first, last, FALLOCATE_BATCH_EXTENTS);
     if (done.next === first) return done;
     const size = minPos(posOfBlock(done.next), end);
-    if (!keepSize && size > inode.size) {
+    const grows = !keepSize && size > inode.size;
+    if (grows) {
       inode.size = size;
       inode.version += 1;
       inode.dataVersion += 1;
     }
     cx.hold.update(lock, inode);
+    if (grows && gap !== null) this.sendTail(inode, gap);
     return done;
   }
 
