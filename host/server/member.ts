@@ -8,8 +8,14 @@
  *
  * One incarnation of the server is one `ServerRun`; a new election makes a new one. The
  * agent only ever sees the status, so a start that takes long, fails, or is given up
- * half-way never delays a heartbeat. Runs in a thread of its own beside a mount
- * (worker.ts), or anywhere in a simulation.
+ * half-way never delays a heartbeat.
+ *
+ * An agent whose device or socket fails leaves at once, as upstream's does. When its server
+ * is down a new one begins, again and again until that succeeds: a device that was away
+ * for a moment must not leave a volume without a server. Only a slot that is not ours any
+ * more, or a block that is damaged, ends it for good (decision 7).
+ *
+ * Runs in a thread of its own beside a mount (worker.ts), or anywhere in a simulation.
  * Source: server.md 1, 9; quorum.md 5.
  */
 import type { Clock } from '../env/clock.js';
@@ -20,6 +26,7 @@ import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { asScoutfsError } from '../observe/errors.js';
+import { isSlotLost } from './quorum_block.js';
 import type { FenceView } from './fence.js';
 import type { MemberView } from './member_protocol.js';
 import type { ServerControl } from './quorum.js';
@@ -45,7 +52,7 @@ export interface MemberDeps {
   roleChanged(isLeader: boolean): void;
   serverChanged(status: ServerStatus): void;
   fencesChanged(requests: FenceView[]): void;
-  /** The member no longer takes part in elections. */
+  /** The member takes part in elections no more. */
   failed(error: ScoutfsError): void;
 }
 
@@ -116,22 +123,24 @@ class ServerRunner implements ServerControl {
   }
 }
 
+/** Pause before a new agent begins. */
+const RESTART_MS = 1000;
+
 export class Member {
-  private constructor(private readonly quorum: Quorum, private readonly runner: ServerRunner) {}
+  private quorum!: Quorum;
+  private readonly runner: ServerRunner;
+  private stopping = false;
+  private restarting: Promise<void> | null = null;
+
+  private constructor(private readonly d: MemberDeps) {
+    this.runner = new ServerRunner(d);
+  }
 
   /** Binds the slot and takes part in elections. @throws EADDRINUSE, EIO, EINVAL */
   static async start(d: MemberDeps): Promise<Member> {
-    const runner = new ServerRunner(d);
-    const quorum = await Quorum.start({
-      clock: d.clock, random: d.random, net: d.net, device: d.metaDevice, log: d.log,
-      ...(d.counters === undefined ? {} : { counters: d.counters }),
-      fsid: d.fsid, rid: d.rid, slotNr: d.slotNr, slots: d.slots,
-      heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
-      server: runner,
-      roleChanged: (isLeader) => { d.roleChanged(isLeader); },
-      failed: (error) => { d.failed(error); },
-    });
-    return new Member(quorum, runner);
+    const member = new Member(d);
+    await member.begin(false);
+    return member;
   }
 
   get isLeader(): boolean {
@@ -172,11 +181,59 @@ export class Member {
 
   /** Stops a server of ours, resigns, and leaves. @throws EIO when that cannot be recorded */
   async stop(): Promise<void> {
+    this.stopping = true;
+    await this.restarting;
     await this.quorum.stop();
   }
 
   /** Leaves without a trace, as if killed. */
   async force(): Promise<void> {
+    this.stopping = true;
+    await this.restarting;
     await this.quorum.force();
+  }
+
+  private async begin(again: boolean): Promise<void> {
+    const { d } = this;
+    this.quorum = await Quorum.start({
+      clock: d.clock, random: d.random, net: d.net, device: d.metaDevice, log: d.log,
+      ...(d.counters === undefined ? {} : { counters: d.counters }),
+      fsid: d.fsid, rid: d.rid, slotNr: d.slotNr, slots: d.slots, again,
+      heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
+      server: this.runner,
+      roleChanged: (isLeader) => { d.roleChanged(isLeader); },
+      failed: (error) => { this.agentFailed(error); },
+    });
+  }
+
+  private agentFailed(error: ScoutfsError): void {
+    if (isSlotLost(error)) this.d.failed(error);
+    else this.restarting ??= this.restart().finally(() => { this.restarting = null; });
+  }
+
+  /** Begins anew when the server is down; tries until it succeeds. */
+  private async restart(): Promise<void> {
+    const { clock, log } = this.d;
+    for (;;) {
+      await clock.sleep(RESTART_MS);
+      if (this.isStopping()) return;
+      if (this.runner.status() !== 'down') continue;
+      try {
+        await this.begin(true);
+        log.info('quorum: taking part in elections again');
+        return;
+      } catch (e) {
+        const error = asScoutfsError(e);
+        if (isSlotLost(error)) {
+          this.d.failed(error);
+          return;
+        }
+        log.debug(`quorum: cannot take part yet: ${error.message}`);
+      }
+    }
+  }
+
+  private isStopping(): boolean {
+    return this.stopping;
   }
 }

@@ -66,6 +66,8 @@ export interface QuorumDeps {
   server: ServerControl;
   /** the role changed; told before a server of ours starts */
   roleChanged(isLeader: boolean): void;
+  /** this mount has taken part before: its slot must still be its own */
+  again?: boolean;
   /** the agent gave up: the mount no longer takes part */
   failed(error: ScoutfsError): void;
 }
@@ -95,7 +97,7 @@ export class Quorum {
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
     this.counters = d.counters ?? new Counters();
-    this.block = new OwnQuorumBlock(d.device, d.fsid, d.rid, d.slotNr);
+    this.block = new OwnQuorumBlock(d.device, d.fsid, d.rid, d.slotNr, d.again);
     d.server.onChange(() => {
       this.serverChanged = true;
       this.wake?.();
@@ -221,7 +223,7 @@ export class Quorum {
     this.isForced = true;
     this.agent.role = 'follower';
     this.publishRole();
-    this.d.log.error(`quorum: this mount no longer takes part in elections: ${error.message}`);
+    this.d.log.error(`quorum: this mount takes part in elections no more: ${error.message}`);
     this.d.server.stop();
     this.d.failed(error);
     this.wake?.();

@@ -91,7 +91,7 @@ export function decodeQuorumBlock(bytes: Uint8Array, slot: number, fsid: bigint)
   else if (hdr.fsid !== fsid) fault = 'fsid';
   else if (hdr.blkno !== F.QUORUM_BLKNO + slot) fault = 'block number';
   if (fault !== '') {
-    throw new ScoutfsError('QUORUM_BLOCK', 'EIO', {
+    throw new ScoutfsError(BAD_BLOCK, 'EIO', {
       message: `quorum block of slot ${slot} has a wrong ${fault}`, data: { slot },
     });
   }
@@ -106,6 +106,14 @@ Promise<F.QuorumBlock> {
   return decodeQuorumBlock(bytes, slot, fsid);
 }
 
+const SLOT_STOLEN = 'QUORUM_SLOT_STOLEN';
+const BAD_BLOCK = 'QUORUM_BLOCK';
+
+/** Whether a failure says that the slot's block is not what we wrote: there is no going on. */
+export function isSlotLost(error: ScoutfsError): boolean {
+  return error.code === SLOT_STOLEN || error.code === BAD_BLOCK;
+}
+
 function event(block: F.QuorumBlock, kind: number): F.QuorumBlockEvent {
   const e = block.events[kind];
   if (e === undefined) throw errnoError('EINVAL', `no quorum event ${kind}`);
@@ -116,11 +124,14 @@ function event(block: F.QuorumBlock, kind: number): F.QuorumBlockEvent {
 export class OwnQuorumBlock {
   private last: Promise<void> = Promise.resolve();
 
+  /** `again`: this mount has begun in the slot before, and nobody else may have since. */
   constructor(private readonly device: Device, private readonly fsid: bigint,
-    private readonly rid: bigint, private readonly slot: number) {}
+    private readonly rid: bigint, private readonly slot: number,
+    private readonly again = false) {}
 
   /**
-   * Records an event durably. Every event but BEGIN requires that the last BEGIN is ours.
+   * Records an event durably. Every event but the first BEGIN requires that the last BEGIN is
+   * ours.
    * @throws EIO, also when another mount uses our slot
    */
   record(kind: number, term: number, time: WallTime): Promise<void> {
@@ -131,8 +142,9 @@ export class OwnQuorumBlock {
 
   private async update(kind: number, term: number, time: WallTime): Promise<void> {
     const block = await readQuorumBlock(this.device, this.slot, this.fsid);
-    if (kind !== F.QUORUM_EVENT_BEGIN && event(block, F.QUORUM_EVENT_BEGIN).rid !== this.rid) {
-      throw new ScoutfsError('QUORUM_SLOT_STOLEN', 'EIO', {
+    const isFirst = kind === F.QUORUM_EVENT_BEGIN && !this.again;
+    if (!isFirst && event(block, F.QUORUM_EVENT_BEGIN).rid !== this.rid) {
+      throw new ScoutfsError(SLOT_STOLEN, 'EIO', {
         message: `quorum slot ${this.slot} is in use by another mount`,
       });
     }

@@ -8,7 +8,7 @@ import { viewOf } from '../../host/net/messages.js';
 import { errnoError } from '../../host/observe/errors.js';
 import { silentLog } from '../../host/observe/log.js';
 import { Member } from '../../host/server/member.js';
-import { encodeQuorumBlock } from '../../host/server/quorum_block.js';
+import { encodeQuorumBlock, readQuorumBlock } from '../../host/server/quorum_block.js';
 import type { ServerEvents } from '../../host/server/server_run.js';
 import { MemDevice } from '../lib/memdevice.js';
 import { SimClock } from '../lib/simclock.js';
@@ -136,4 +136,47 @@ t.test('leaving while the server starts', async (t) => {
   w.servers[0]?.up();
   await w.clock.advance(10);
   t.equal(m.serverStatus, 'down', 'coming up late changes nothing');
+});
+
+t.test('an agent whose device fails for a while begins again', async (t) => {
+  const w = new World();
+  const m = await w.join();
+  await w.clock.advance(300);
+  w.servers[0]?.up();
+  await w.clock.advance(10);
+  w.device.failWrites = true;
+  w.servers[0]?.events.failed(errnoError('EIO'));
+  await w.clock.advance(5000);
+  t.equal(m.serverStatus, 'down');
+  t.equal(w.servers.length, 1, 'no election without a block to record it in');
+  w.device.failWrites = false;
+  await w.clock.advance(3000);
+  t.same(w.servers.map((s) => s.term), [1, 2], 'a new server of a later term');
+  t.notOk(w.told.includes('failed'));
+  w.servers[1]?.up();
+  await w.clock.advance(100);
+  const left = m.stop();
+  await w.clock.advance(500);
+  await left;
+});
+
+t.test('an agent that fails does not take its slot back from another mount', async (t) => {
+  const w = new World();
+  const m = await w.join();
+  await w.clock.advance(300);
+  w.servers[0]?.up();
+  await w.clock.advance(10);
+  w.device.failWrites = true;
+  w.servers[0]?.events.failed(errnoError('EIO'));
+  await w.clock.advance(500);
+  w.device.failWrites = false;
+  const block = await readQuorumBlock(w.device, 0, FSID);
+  const [begin] = block.events;
+  if (begin !== undefined) begin.rid = 77n;
+  w.device.writeSync(F.QUORUM_BLKNO * 4096, encodeQuorumBlock(block));
+  await w.clock.advance(5000);
+  t.equal(w.told.at(-1), 'failed');
+  t.equal(w.servers.length, 1);
+  t.equal((await readQuorumBlock(w.device, 0, FSID)).events[0]?.rid, 77n);
+  await m.stop();
 });
