@@ -47,8 +47,23 @@ export interface OpenDeviceOptions {
 
 const alignedBuffers = new WeakSet<ArrayBufferLike>();
 
-/** Page-aligned memory of at least `lenBytes`; views of it at multiples of 4096 suit direct I/O. */
+/** Small pieces are cut from slabs of this size: a memory of its own is expensive to make. */
+const SLAB_BYTES = 1 << 20;
+/** What is larger than this gets a memory of its own. */
+const SLAB_PIECE_MAX_BYTES = WASM_PAGE_BYTES;
+let slab: Uint8Array = new Uint8Array(0);
+
+/** Page-aligned memory of `lenBytes`; views of it at multiples of 4096 suit direct I/O. */
 export function alignedMemory(lenBytes: number): Uint8Array {
+  if (lenBytes > SLAB_PIECE_MAX_BYTES) return ownMemory(lenBytes);
+  const taken = Math.ceil(lenBytes / DEVICE_UNIT_BYTES) * DEVICE_UNIT_BYTES;
+  if (slab.length < taken) slab = ownMemory(SLAB_BYTES);
+  const piece = slab.subarray(0, lenBytes);
+  slab = slab.subarray(taken);
+  return piece;
+}
+
+function ownMemory(lenBytes: number): Uint8Array {
   const pages = Math.ceil(lenBytes / WASM_PAGE_BYTES);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   registerAligned(memory.buffer);

@@ -204,7 +204,7 @@ class LoopDevice extends BaseDevice {
   private readonly replyAddr: bigint;
   private readonly iov = alignedMemory(64);
   private readonly iovAddr: bigint;
-  private readonly iov64 = new BigUint64Array(this.iov.buffer, 0, 4);
+  private readonly iov64 = new BigUint64Array(this.iov.buffer, this.iov.byteOffset, 4);
   private readonly addrs = new WeakMap<Slot, bigint>();
   private slot: Slot;
   private socket: net.Socket | null = null;
