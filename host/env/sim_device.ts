@@ -35,7 +35,7 @@ export interface DeviceIo {
 export type Fate = 'do' | 'fail' | 'ignore';
 
 export interface SimDeviceOptions {
-  /** A number in 0 .. n-1. */
+  /** A number in 0 .. n-1. Without it there is nothing to lose: completed writes are durable. */
   below?: (n: number) => number;
   /** With it, operations take `latencyMs`; without, one promise round. */
   clock?: Clock;
@@ -98,9 +98,22 @@ export class SimDevice implements Device {
   /** A second device with the contents that readers see, all of it durable. */
   copy(opts: SimDeviceOptions = this.opts): SimDevice {
     const d = new SimDevice(this.path, this.sizeBytes, opts);
-    for (const [nr, unit] of this.durable) d.durable.set(nr, unit);
-    for (const [nr, unit] of this.recent) d.durable.set(nr, unit);
+    d.load(this);
     return d;
+  }
+
+  /** Takes over the contents that readers of another device see, as durable. */
+  load(from: SimDevice): void {
+    for (const [nr, unit] of from.durable) this.durable.set(nr, unit);
+    for (const [nr, unit] of from.recent) this.durable.set(nr, unit);
+  }
+
+  /** The device as it would be after a cut now, which does not happen. */
+  afterCut(opts: SimDeviceOptions): { device: SimDevice; report: CutReport } {
+    const device = new SimDevice(this.path, this.sizeBytes, opts);
+    for (const [nr, unit] of this.durable) device.durable.set(nr, unit);
+    device.pending = [...this.pending];
+    return { device, report: device.cut() };
   }
 
   /** Writes that a cut could lose now. */
@@ -230,7 +243,7 @@ export class SimDevice implements Device {
     if (clock !== undefined && ms > 0) await clock.sleep(ms);
     else await Promise.resolve();
     if (user.alive()) return;
-    const at = w === undefined ? -1 : this.pending.indexOf(w);
+    const at = w === undefined ? -1 : this.pending.lastIndexOf(w);
     if (w !== undefined && at >= 0) {
       if (this.below(2) === 0) this.complete(w);
       else this.pending.splice(at, 1);
@@ -239,14 +252,16 @@ export class SimDevice implements Device {
   }
 
   private complete(w: Pending): void {
-    // The order of completion is the order in which versions of a unit follow each other.
-    const at = this.pending.indexOf(w);
+    const at = this.pending.lastIndexOf(w);
     if (at < 0) return;
     this.pending.splice(at, 1);
-    this.pending.push(w);
     w.completed = true;
+    const cached = this.opts.below !== undefined;
+    // The order of completion is the order in which versions of a unit follow each other.
+    if (cached) this.pending.push(w);
+    const units = cached ? this.recent : this.durable;
     for (let o = 0; o < w.bytes.length; o += DEVICE_UNIT_BYTES) {
-      this.recent.set(unitNr(w.offset + o), unitOf(w.bytes, o));
+      units.set(unitNr(w.offset + o), unitOf(w.bytes, o));
     }
   }
 

@@ -25,7 +25,7 @@ t.setTimeout(180_000);
 
 /** Few slots; everything that is not dirty or pinned is lost at every read. */
 function stress(nr = 7999): Space<GateDevice> {
-  const s = spaceOn(new GateDevice(1 << 31), nr, { memoryBytes: 24 << 20, slotShare: 0.5 });
+  const s = spaceOn(new GateDevice(2 ** 31), nr, { memoryBytes: 24 << 20, slotShare: 0.5 });
   s.dev.onRead = () => { s.core.x.blockEvictAll(); };
   return s;
 }

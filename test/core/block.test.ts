@@ -19,7 +19,7 @@ import { insertAll, key, range, val } from '../lib/treevec.js';
 
 const ESTALE = { message: /ESTALE/ };
 
-const gated = (nr?: number): Space<GateDevice> => spaceOn(new GateDevice(1 << 31), nr);
+const gated = (nr?: number): Space<GateDevice> => spaceOn(new GateDevice(2 ** 31), nr);
 const refOf = (root: Rec): BlockRef => BlockRef.read(new DataView(root.get().buffer), 0);
 
 /** A committed tree of one leaf with items 1..10; the cache is empty. */
@@ -340,7 +340,7 @@ void t.test('a cache without room refuses, and goes on when there is room', asyn
 });
 
 void t.test('many readers with few slots all get their blocks', async (tt) => {
-  const s = spaceOn(new GateDevice(1 << 31), 7999, { memoryBytes: 8 << 20, slotShare: 0.25 });
+  const s = spaceOn(new GateDevice(2 ** 31), 7999, { memoryBytes: 8 << 20, slotShare: 0.25 });
   const root = new Rec(s.core, 24);
   for (const n of range(1, 600)) {
     await s.space.insert(root.ptr, key(n), val(n, 896));

@@ -34,7 +34,7 @@ interface Item {
 type Tree = Map<string, Item>;
 
 function stress(opts: { windowBytes?: number; memoryBytes?: number } = {}): Space<GateDevice> {
-  const s = spaceOn(new GateDevice(1 << 31), 7999, {
+  const s = spaceOn(new GateDevice(2 ** 31), 7999, {
     memoryBytes: opts.memoryBytes ?? 24 << 20, slotShare: 0.5,
     mergeWindowBytes: opts.windowBytes ?? 2 << 20,
   });
@@ -318,7 +318,7 @@ const BIG_ITEMS = 30600;
 
 /** A committed tree of height 3 whose level-1 blocks are neither low nor full, and its model. */
 async function bigTree(): Promise<{ dev: GateDevice; root: Uint8Array; model: Tree }> {
-  const s = spaceOn(new GateDevice(1 << 31), 7999, { memoryBytes: 256 << 20, slotShare: 0.8 });
+  const s = spaceOn(new GateDevice(2 ** 31), 7999, { memoryBytes: 256 << 20, slotShare: 0.8 });
   const root = new Rec(s.core, 24);
   const model: Tree = new Map();
   for (const n of range(1, BIG_ITEMS)) {
@@ -368,8 +368,8 @@ void t.test('borrowed subtrees: stops with ERANGE, is rebalanced, and ends right
       [{ kind: 'set', n: 40000, count: 13000, stride: 1, len: 896, seq: 3, total: 0 }]]],
   ];
   for (const [name, lists] of cases) {
-    const dev = new GateDevice(1 << 31);
-    for (const [at, unit] of big.dev.units) dev.units.set(at, unit);
+    const dev = new GateDevice(2 ** 31);
+    dev.load(big.dev);
     const s = spaceOn(dev, 0, { memoryBytes: 96 << 20, slotShare: 0.7, mergeWindowBytes: 2 << 20 });
     dev.onRead = () => { s.core.x.blockEvictAll(); };
     s.space.begin(writeListBlock(dev, 20000, 20001, 8000), new Uint8Array(32));

@@ -1,14 +1,13 @@
 /**
- * A device of one host that loses power.
+ * A simulated device as one host sees it whose power fails at a chosen write.
  *
- * Writes stay in the host's volatile cache until a flush. When `writesLeft` is used up
- * the power is gone: each unflushed write reaches the medium or does not, as the seed
- * has it, and nothing that comes later does. The medium outlives the host.
+ * When `writesLeft` is used up the device loses what was not flushed, or part of it
+ * (host/env/sim_device.ts), and every later operation of this host fails. The device
+ * outlives the host.
  */
 import type { Device } from '../../host/env/device.js';
+import type { SimDevice } from '../../host/env/sim_device.js';
 import { errnoError } from '../../host/observe/errors.js';
-import { seeded } from './core.js';
-import type { MemDevice } from './memdev.js';
 
 export class CrashDevice implements Device {
   readonly isBlockDevice = false;
@@ -16,13 +15,11 @@ export class CrashDevice implements Device {
   readonly path: string;
   readonly sizeBytes: number;
   crashed = false;
-  private readonly volatile = new Map<number, Uint8Array>();
-  private readonly below: (n: number) => number;
 
-  constructor(private readonly medium: MemDevice, public writesLeft: number, seed: number) {
+  /** `medium` has to have a source of chance. */
+  constructor(private readonly medium: SimDevice, public writesLeft: number) {
     this.path = medium.path;
     this.sizeBytes = medium.sizeBytes;
-    this.below = seeded(seed);
   }
 
   async read(offset: number, buf: Uint8Array): Promise<void> {
@@ -31,10 +28,8 @@ export class CrashDevice implements Device {
   }
 
   readSync(offset: number, buf: Uint8Array): void {
-    if (this.crashed) throw errnoError('EIO', 'no power');
-    const unflushed = this.volatile.get(offset);
-    if (unflushed?.length === buf.length) buf.set(unflushed);
-    else this.medium.readSync(offset, buf);
+    this.checkPower();
+    this.medium.readSync(offset, buf);
   }
 
   async write(offset: number, buf: Uint8Array): Promise<void> {
@@ -43,21 +38,18 @@ export class CrashDevice implements Device {
   }
 
   writeSync(offset: number, buf: Uint8Array): void {
-    if (this.crashed) throw errnoError('EIO', 'no power');
+    this.checkPower();
     if (this.writesLeft-- <= 0) {
       this.crash();
-      throw errnoError('EIO', 'the power has failed');
+      this.checkPower();
     }
-    this.volatile.set(offset, buf.slice());
+    this.medium.writeSync(offset, buf);
   }
 
   /** The power fails now. */
   crash(): void {
     this.crashed = true;
-    for (const [offset, bytes] of this.volatile) {
-      if (this.below(2) === 0) this.medium.writeSync(offset, bytes);
-    }
-    this.volatile.clear();
+    this.medium.cut();
   }
 
   async flush(): Promise<void> {
@@ -66,12 +58,15 @@ export class CrashDevice implements Device {
   }
 
   flushSync(): void {
-    if (this.crashed) throw errnoError('EIO', 'no power');
-    for (const [offset, bytes] of this.volatile) this.medium.writeSync(offset, bytes);
-    this.volatile.clear();
+    this.checkPower();
+    this.medium.flushSync();
   }
 
   async close(): Promise<void> {
     await Promise.resolve();
+  }
+
+  private checkPower(): void {
+    if (this.crashed) throw errnoError('EIO', 'no power');
   }
 }

@@ -24,14 +24,14 @@ import { FenceRequests, type LocalFenceAgent } from '../../host/server/fence.js'
 import { allLogTrees } from '../../host/server/log_trees_items.js';
 import { LogTreesRec } from '../../host/server/records.js';
 import { Server, type ServerDeps } from '../../host/server/server.js';
-import { MemDevice } from './memdev.js';
+import { SimDevice } from '../../host/env/sim_device.js';
 import { SimNet } from './simnet.js';
 import { seededRandom } from './treespace.js';
 
 export const ADDR = 0x7f000001;
 const GIB = 2 ** 30;
 
-export interface Volume<D extends Device = MemDevice> {
+export interface Volume<D extends Device = SimDevice> {
   meta: D;
   data: D;
   fsid: bigint;
@@ -48,8 +48,8 @@ export interface VolumeOptions {
 }
 
 export async function makeVolume(o: VolumeOptions = {}): Promise<Volume> {
-  const meta = new MemDevice(o.metaBytes ?? 16 * GIB, 'meta');
-  const data = new MemDevice(o.dataBytes ?? 64 * GIB, 'data');
+  const meta = new SimDevice('meta', o.metaBytes ?? 16 * GIB);
+  const data = new SimDevice('data', o.dataBytes ?? 64 * GIB);
   const slots = Array.from({ length: o.slots ?? 1 }, (_, nr) =>
     ({ nr, addr: ADDR, port: 4000 + nr }));
   const sb = await mkfs(meta, data, {
@@ -61,12 +61,7 @@ export async function makeVolume(o: VolumeOptions = {}): Promise<Volume> {
 
 /** The volume as it is now; later writes to either do not show in the other. */
 export function copyVolume(v: Volume): Volume {
-  const copy = (d: MemDevice): MemDevice => {
-    const c = new MemDevice(d.sizeBytes, d.path);
-    for (const [k, u] of d.units) c.units.set(k, u);
-    return c;
-  };
-  return { meta: copy(v.meta), data: copy(v.data), fsid: v.fsid };
+  return { meta: v.meta.copy({}), data: v.data.copy({}), fsid: v.fsid };
 }
 
 export interface TestServer {

@@ -81,7 +81,7 @@ export class SimMount {
     const slotNr = o.slotNr === undefined ? host.nr - 1 : o.slotNr;
     const options = parseOptions(`metadev_path=meta${
       slotNr === null ? '' : `,quorum_slot_nr=${slotNr}`},${o.options ?? ''}`);
-    options.coreMemoryMb = o.coreMemoryMb ?? 24;
+    options.coreMemoryMb = o.coreMemoryMb ?? 16;
     process.rid = env.random.u64();
     const broken = (error: ScoutfsError): void => {
       mount.broken ??= error;
@@ -90,7 +90,7 @@ export class SimMount {
     const client = new MountClient(env, o.log ?? silentLog, {
       options, metaDevice, dataDevice, metaSuper, rid: process.rid, countCrossings: false,
       memory: {
-        serverBytes: (o.serverMemoryMb ?? 32) * MIB, mergeBytes: (o.mergeMemoryMb ?? 32) * MIB,
+        serverBytes: (o.serverMemoryMb ?? 16) * MIB, mergeBytes: (o.mergeMemoryMb ?? 16) * MIB,
       },
     }, new ControlTree(), broken);
     const kernel = new SimKernel(client);

@@ -15,7 +15,8 @@ type Main = (env: Env, self: ThreadSelf<unknown, unknown, unknown>) => Promise<v
 
 /** What the modules that are started as threads do, by file name. */
 const MAINS: Readonly<Record<string, Main>> = {
-  'worker.js': (env, self) => runMember(env, self as ThreadSelf<ToMember, FromMember, MemberConfig>),
+  'worker.js': (env, self) =>
+    runMember(env, self as ThreadSelf<ToMember, FromMember, MemberConfig>),
   'merge_main.js': (env, self) =>
     runMerges(env, self as ThreadSelf<WorkRequest, WorkAnswer, MergeThreadData>),
 };

@@ -141,7 +141,8 @@ export class SimWorld {
     for (const device of this.devices.values()) {
       device.begun = (io): void => {
         if (io.kind === 'read') return;
-        hash.update(`${device.path} ${this.clock.monotonicMs()} ${io.user} ${io.kind} ${io.offset}`);
+        const atMs = this.clock.monotonicMs();
+        hash.update(`${device.path} ${atMs} ${io.user} ${io.kind} ${io.offset}`);
         hash.update(io.bytes);
       };
     }

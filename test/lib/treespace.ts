@@ -11,7 +11,7 @@ import { TreeSpace } from '../../host/core/trees.js';
 import type { Rec } from '../../host/core/trees.js';
 import { crc32c } from '../../host/core/crc32c.js';
 import { randomFrom } from '../../host/env/random.js';
-import { MemDevice } from './memdev.js';
+import { SimDevice } from '../../host/env/sim_device.js';
 
 export const FSID = 0x1122334455667788n;
 export const BLOCK_BYTES = 65536;
@@ -29,7 +29,7 @@ export function seededRandom(seed: number): ReturnType<typeof randomFrom> {
   });
 }
 
-export interface Space<D extends MemDevice = MemDevice> {
+export interface Space<D extends SimDevice = SimDevice> {
   core: Core;
   dev: D;
   space: TreeSpace;
@@ -39,7 +39,7 @@ export interface Space<D extends MemDevice = MemDevice> {
  * A list block at `blkno` with these numbers, as a head (32 bytes). The window begins at
  * `start`; `next` is the head of the rest of the list.
  */
-export function writeList(dev: MemDevice, blkno: number, numbers: readonly number[],
+export function writeList(dev: SimDevice, blkno: number, numbers: readonly number[],
   o: { start?: number; next?: Uint8Array } = {}): Uint8Array {
   const start = o.start ?? 0;
   const b = new Uint8Array(BLOCK_BYTES);
@@ -66,18 +66,18 @@ export function writeList(dev: MemDevice, blkno: number, numbers: readonly numbe
 }
 
 /** A list block at `blkno` with `nr` numbers from `first`, as a head (32 bytes). */
-export function writeListBlock(dev: MemDevice, blkno: number, first: number, nr: number):
+export function writeListBlock(dev: SimDevice, blkno: number, first: number, nr: number):
 Uint8Array {
   return writeList(dev, blkno, Array.from({ length: nr }, (_, i) => first + i));
 }
 
 /** A space whose allocator has `nr` numbers from 1001 up (list block 1000). */
 export function makeSpace(nr = 7999, opts: CoreOptions = {}, seed = 1): Space {
-  return spaceOn(new MemDevice(1 << 31), nr, opts, seed);
+  return spaceOn(new SimDevice('mem', 2 ** 31), nr, opts, seed);
 }
 
 /** The same over a device of the caller. */
-export function spaceOn<D extends MemDevice>(dev: D, nr = 7999, opts: CoreOptions = {}, seed = 1):
+export function spaceOn<D extends SimDevice>(dev: D, nr = 7999, opts: CoreOptions = {}, seed = 1):
 Space<D> {
   const core = new Core(seededRandom(seed), { memoryBytes: 128 << 20, ...opts });
   core.setVolume(dev, FSID, 32768);
@@ -121,7 +121,7 @@ export interface RawBlock {
 }
 
 /** Decodes a written btree block by walking its AVL links. */
-export function rawBlock(dev: MemDevice, blkno: number): RawBlock {
+export function rawBlock(dev: SimDevice, blkno: number): RawBlock {
   const b = new Uint8Array(BLOCK_BYTES);
   dev.readSync(blkno * BLOCK_BYTES, b);
   const v = new DataView(b.buffer);
@@ -149,7 +149,7 @@ export function rawBlock(dev: MemDevice, blkno: number): RawBlock {
 }
 
 /** All blocks of a written tree, level by level from the root; leaves in key order. */
-export function rawTree(dev: MemDevice, root: Rec): RawBlock[][] {
+export function rawTree(dev: SimDevice, root: Rec): RawBlock[][] {
   const v = new DataView(root.get().buffer);
   const height = v.getUint8(16);
   if (height === 0) return [];

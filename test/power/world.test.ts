@@ -13,6 +13,8 @@ import { SimMount, simVolume } from '../lib/simmount.js';
 import type { SimVolume } from '../lib/simmount.js';
 import { SimWorld } from '../lib/simworld.js';
 
+t.setTimeout(240_000);
+
 const UNIT = 4096;
 
 async function findings(v: SimVolume): Promise<string[]> {

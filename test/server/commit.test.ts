@@ -52,7 +52,7 @@ t.test('what is written is never what the stable super refers to', async (t) => 
 
 t.test('a failed commit is an error for all and the end of the server', async (t) => {
   const v = await makeVolume();
-  const power = new CrashDevice(v.meta, Infinity, 1);
+  const power = new CrashDevice(v.meta, Infinity);
   const ts = await startServer(v, { metaDevice: power });
   const { trees } = partsOf(ts);
   power.writesLeft = 2;

@@ -27,15 +27,16 @@ class Run {
   restarts = 0;
   readonly model = new Map<number, Uint8Array>();
 
-  private constructor(readonly v: Volume, private readonly seed: number, ts: TestServer,
-    power: CrashDevice) {
+  private constructor(readonly v: Volume, ts: TestServer, power: CrashDevice) {
     this.ts = ts;
     this.power = power;
   }
 
   static async start(v: Volume, seed: number, writes: number): Promise<Run> {
-    const power = new CrashDevice(v.meta, writes, seed);
-    return new Run(v, seed, await startServer(v, { metaDevice: power }), power);
+    const meta = v.meta.copy({ below: seeded(seed) });
+    const power = new CrashDevice(meta, writes);
+    const ts = await startServer({ ...v, meta }, { metaDevice: power });
+    return new Run({ ...v, meta }, ts, power);
   }
 
   /** Runs a request; if the server dies under it, sends it again to the next one. */
@@ -52,7 +53,7 @@ class Run {
   async failover(): Promise<void> {
     await this.ts.server.stop();
     this.restarts += 1;
-    this.power = new CrashDevice(this.v.meta, Infinity, this.seed);
+    this.power = new CrashDevice(this.v.meta, Infinity);
     this.ts = await startServer(this.v, { metaDevice: this.power });
   }
 

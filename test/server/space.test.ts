@@ -12,7 +12,7 @@ import { clearVolopt, getVolopt, setVolopt } from '../../host/server/volopt.js';
 import { chooseZones, type ZoneBits } from '../../host/server/zones.js';
 import { FakeClient, damage, errnoOf, makeVolume, mount, partsOf, startServer } from
   '../lib/server.js';
-import type { MemDevice } from '../lib/memdev.js';
+import type { SimDevice } from '../../host/env/sim_device.js';
 
 const MIB_BLOCKS = 1048576;
 
@@ -107,8 +107,8 @@ t.test('devices only grow', async (t) => {
   t.equal(await resize(0, 0), null);
   t.equal(await resize(meta - 1, 0), 'EINVAL');
   t.equal(await resize(meta + 1, data + 1), 'EINVAL', 'more than there is');
-  (v.meta as { sizeBytes: number } & MemDevice).sizeBytes += 2 ** 30;
-  (v.data as { sizeBytes: number } & MemDevice).sizeBytes += 2 ** 30;
+  (v.meta as { sizeBytes: number } & SimDevice).sizeBytes += 2 ** 30;
+  (v.data as { sizeBytes: number } & SimDevice).sizeBytes += 2 ** 30;
   const grown = [meta + 2 ** 30 / 65536, data + 2 ** 30 / 4096] as const;
   t.equal(await resize(...grown), null);
   t.equal(await resize(...grown), null, 'a replay changes nothing');
