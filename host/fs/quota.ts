@@ -76,6 +76,11 @@ export class Quotas {
   drop(): void {
     this.rules = null;
     this.empty = this.cx.formatVersion < FORMAT_VERSION_FEAT_QUOTA;
+    this.dropResults();
+  }
+
+  /** Forgets the answers, but not the rules. */
+  dropResults(): void {
     this.results.clear();
     this.asking.clear();
     this.generation += 1;

@@ -86,6 +86,11 @@ export class WeakItems {
     return items[0]?.val ?? null;
   }
 
+  /** Forgets the roots: the next read takes new ones. */
+  drop(): void {
+    this.sample = null;
+  }
+
   /** The sample in use, or a new one when that is too old. */
   private async sampled(): Promise<Sample> {
     if (this.sample !== null) {

@@ -86,6 +86,7 @@ export class MountClient {
   private readonly coreLocks: MountLocks;
   private readonly openMap: MountOpenMap;
   readonly loops: BackgroundLoops;
+  readonly weak: WeakItems;
   member: MemberHandle | null = null;
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;
@@ -150,6 +151,10 @@ export class MountClient {
     }, () => options.inoAllocPerLock);
     this.ops = new MountOps(() => new MountOp(this.locks, this.trans, inos));
     this.caching = { mayCache: (ino) => this.mayCache(ino) };
+    this.weak = new WeakItems({
+      core: this.core, clock: env.clock,
+      readSuper: async () => (await readOfflineSuper(vol.metaDevice, vol.metaSuper.hdr.fsid)).sb,
+    });
     this.fs = this.makeFs();
     this.loops = new BackgroundLoops({
       env, log, client: this.client, vol, counters: this.counters,
@@ -304,10 +309,7 @@ export class MountClient {
         this.counters.inc(C.trans_commit_fsync);
         return this.trans.sync();
       },
-      totals: new Totals(new WeakItems({
-        core: this.core, clock: env.clock,
-        readSuper: async () => (await readOfflineSuper(vol.metaDevice, vol.metaSuper.hdr.fsid)).sb,
-      })),
+      totals: new Totals(this.weak),
       requestCommit: () => this.trans.commit(),
       isAdmin: (caller) => env.isAdmin(caller.pid),
       ioctl: {

@@ -51,6 +51,10 @@ export interface ShownMount {
   clearVolopt(options: VolumeOptions): Promise<void>;
   /** One line per lock. */
   lockLines(): string[];
+  /** Forgets what weak reads are made from. */
+  dropWeakItems(): void;
+  /** Forgets answers of quota checks. */
+  dropQuotaChecks(): void;
   isArmed(name: TriggerName): boolean | Promise<boolean>;
   arm(name: TriggerName, on: boolean): void;
   /** A debug view of the quorum member's server; empty without one. */
@@ -133,6 +137,10 @@ function addVolumeOptions(tree: ControlTree, m: ShownMount): void {
 function addDebug(tree: ControlTree, m: ShownMount): void {
   const lines = (all: string[]): string => all.map((l) => `${l}\n`).join('');
   tree.add('debug/client_locks', { read: () => lines(m.lockLines()) });
+  tree.add('debug/drop_weak_item_cache', { read: () => '', write: () => { m.dropWeakItems(); } });
+  tree.add('debug/drop_quota_check_cache', {
+    read: () => '', write: () => { m.dropQuotaChecks(); },
+  });
   for (const name of MEMBER_VIEWS) {
     tree.add(`debug/${name}`, { read: () => m.serverView(name) });
   }

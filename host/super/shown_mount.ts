@@ -37,6 +37,8 @@ export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMou
     getVolopt: () => client.client.getVolopt(),
     setVolopt: (options) => client.client.setVolopt(options),
     clearVolopt: (options) => client.client.clearVolopt(options),
+    dropWeakItems: () => { client.weak.drop(); },
+    dropQuotaChecks: () => { client.fs.quotas.dropResults(); },
     lockLines: () => client.locks.describe(),
     isArmed: async (name) => isServerTrigger(name)
       ? (await client.member?.state())?.armed.includes(name) === true

@@ -86,15 +86,21 @@ void t.test('totals of all trees, five seconds old at most', async (t) => {
   t.equal(x.weak.stats.samples, 1, 'one sample serves them all');
   await x.f.addLog({ rid: 2n, nr: 1, blooms: [x.lock], items: [item(-120, -3, 11)] });
   await x.commit();
-  await x.clock.advance(4999);
-  t.equal(await x.total(), '120 3', 'as it was');
-  await x.clock.advance(1);
+  x.weak.drop();
+  t.equal(await x.total([9n, 9n, 9n]), '7 1');
+  t.equal(x.weak.stats.samples, 2, 'dropped by hand');
   t.equal(await x.total(), 'none', 'sums of zero are no total');
-  t.equal(x.weak.stats.samples, 2);
+  await x.f.addLog({ rid: 3n, nr: 1, blooms: [x.lock], items: [item(5, 1, 12)] });
+  await x.commit();
+  await x.clock.advance(4999);
+  t.equal(await x.total(), 'none', 'as it was');
+  await x.clock.advance(1);
+  t.equal(await x.total(), '5 1');
+  t.equal(x.weak.stats.samples, 3);
 
   const { items, end } = await x.weak.read(totlKey([0n, 0n, 0n]), totlKey([0n, 0n, 0n]),
     totlKey([ONES, ONES, ONES]));
-  t.strictSame(items.map((i) => i.key), [totlKey([9n, 9n, 9n])]);
+  t.strictSame(items.map((i) => i.key), [totlKey(NAME), totlKey([9n, 9n, 9n])]);
   t.strictSame(end, totlKey([ONES, ONES, ONES]));
 });
 
