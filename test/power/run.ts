@@ -50,7 +50,7 @@ for (let seed = from; seed < last; seed++) {
   const o = { seed, figures, mutation: values.mutation as Mutation };
   if (Number(values.workloads) > 0) await one(`workload ${seed}`, everyEvent(o));
   else await one(`seed ${seed}`, randomCuts(o));
-  if (seed % 50 === 0) {
+  if (seed % (Number(values.workloads) > 0 ? 5 : 50) === 0) {
     console.log(`# ${seed}: ${violations} violations, ${figuresText(figures)}, ${
       ((performance.now() - started) / 1000).toFixed(0)} s`);
   }
