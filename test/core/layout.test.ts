@@ -31,6 +31,9 @@ const ITEM = 'scoutfs_btree_item';
 const LH = 'scoutfs_alloc_list_head';
 const LB = 'scoutfs_alloc_list_block';
 const AR = 'scoutfs_alloc_root';
+const SE = 'scoutfs_srch_entry';
+const SF = 'scoutfs_srch_file';
+const SB = 'scoutfs_srch_block';
 
 /** Offsets: constant, structure, field. */
 const OFFSETS: [name: string, struct: string, field: string][] = [
@@ -47,12 +50,18 @@ const OFFSETS: [name: string, struct: string, field: string][] = [
   ['LH_FLAGS', LH, 'flags'],
   ['LB_NEXT', LB, 'next'], ['LB_START', LB, 'start'], ['LB_NR', LB, 'nr'],
   ['AR_TOTAL', AR, 'total_len'], ['AR_FLAGS', AR, 'flags'], ['AR_ROOT', AR, 'root'],
+  ['SE_INO', SE, 'ino'], ['SE_ID', SE, 'id'],
+  ['SF_FIRST', SF, 'first'], ['SF_LAST', SF, 'last'], ['SF_REF', SF, 'ref'],
+  ['SF_BLOCKS', SF, 'blocks'], ['SF_ENTRIES', SF, 'entries'], ['SF_HEIGHT', SF, 'height'],
+  ['SP_REFS', 'scoutfs_srch_parent', 'refs'],
+  ['SB_FIRST', SB, 'first'], ['SB_LAST', SB, 'last'], ['SB_TAIL', SB, 'tail'],
+  ['SB_NR', SB, 'entry_nr'], ['SB_BYTES', SB, 'entry_bytes'], ['SB_ENTRIES', SB, 'entries'],
 ];
 
 const SIZES: [name: string, struct: string][] = [
   ['REF_BYTES', 'scoutfs_block_ref'], ['ROOT_BYTES', 'scoutfs_btree_root'], ['BT_ITEMS', BT],
   ['ITEM_BYTES', ITEM], ['LH_BYTES', LH], ['LB_BLKNOS', LB], ['AR_BYTES', AR],
-  ['KEY_BYTES', 'scoutfs_key'],
+  ['KEY_BYTES', 'scoutfs_key'], ['SE_BYTES', SE], ['SF_FILE_BYTES', SF],
 ];
 
 const CONSTANTS: [name: string, upstream: string][] = [
@@ -67,6 +76,8 @@ const CONSTANTS: [name: string, upstream: string][] = [
   ['MAX_HEIGHT', 'SCOUTFS_BTREE_MAX_HEIGHT'], ['LIST_MAX', 'SCOUTFS_ALLOC_LIST_MAX_BLOCKS'],
   ['ZONE_FREE_BLKNO', 'SCOUTFS_FREE_EXTENT_BLKNO_ZONE'],
   ['ZONE_FREE_ORDER', 'SCOUTFS_FREE_EXTENT_ORDER_ZONE'],
+  ['SRCH_PARENT_REFS', 'SCOUTFS_SRCH_PARENT_REFS'],
+  ['SRCH_SAFE_BYTES', 'SCOUTFS_SRCH_BLOCK_SAFE_BYTES'],
 ];
 
 t.test('offsets and sizes are those of the structures', { skip }, (t) => {
