@@ -15,8 +15,8 @@ import { NamesExerciser } from './names.js';
 
 const skip = skipWithoutFuse();
 const OPS = nightly() ? { data: 1_000_000, names: 200_000, race: 200_000 } :
-  { data: 3000, names: 2000, race: 3000 };
-const PROCESSES = { data: 2, names: 2, race: 4 };
+  { data: 1500, names: 1000, race: 1200 };
+const PROCESSES = { data: 2, names: 2, race: 3 };
 const TIMEOUT_MS = nightly() ? 7_200_000 : 240_000;
 const SEED = nightly() ? Math.floor(Date.now() / 86_400_000) : 7;
 
