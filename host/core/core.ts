@@ -184,16 +184,22 @@ export class Core {
   error(what: string, r: number): ScoutfsError {
     const errno = errnoName(r);
     if (errno === 'EIO' && this.corruption.id !== 0) return this.damage(what);
-    return new ScoutfsError(errno, errno, { message: `${what}: ${errno}` });
+    // who walks a tree of others tries again with newer roots; an own tree is damaged
+    const found = errno === 'ESTALE' && this.corruption.id !== 0 ? this.found() : errno;
+    return new ScoutfsError(errno, errno, { message: `${what}: ${found}` });
   }
 
   /** The damage found last as an error: also for a block that stays stale. */
   damage(what: string): ScoutfsError {
     const { id: nr, blkno } = this.corruption;
+    const { id } = coreCorruption(nr);
+    return new ScoutfsError(id, 'EIO', { message: `${what}: ${this.found()}`, data: { blkno } });
+  }
+
+  private found(): string {
+    const { id: nr, blkno } = this.corruption;
     const { id, text } = coreCorruption(nr);
-    return new ScoutfsError(id, 'EIO', {
-      message: `${what}: ${id}: ${text} (metadata block ${blkno})`, data: { blkno },
-    });
+    return `${id}: ${text} (metadata block ${blkno})`;
   }
 
   private async runMissing(fn: () => number, progress?: () => number): Promise<number> {

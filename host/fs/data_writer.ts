@@ -6,16 +6,20 @@
  * when the data is on the device: items that point at new blocks must not be
  * committed before, or the file would show what the device had there. A write
  * that fails is therefore repeated, from a copy, until it succeeds or the mount is
- * given up. Later accesses to these blocks wait for the same promise.
+ * given up. Later accesses to these blocks wait for the same promise; when the mount is given
+ * up they fail, because what the device has there is not the file's.
  * Source: data.md 5, trans.md 5.
  */
 import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
+import { errnoError } from '../observe/errors.js';
 import type { DataGuard } from './guard.js';
 
 /** The transaction's view of data: a commit is sent after these are done. */
 export interface TransData {
   addWrite(io: Promise<void>): void;
+  /** Whether the mount was given up: nothing may be written any more. */
+  givenUp(): boolean;
 }
 
 /** Whole blocks for one place of the device. */
@@ -31,6 +35,7 @@ export class DataWriter {
   constructor(
     private readonly device: Device, private readonly guard: DataGuard,
     private readonly trans: TransData, private readonly clock: Clock,
+    private readonly failed: (what: string, e: unknown) => void,
   ) {}
 
   /**
@@ -39,7 +44,8 @@ export class DataWriter {
    */
   send(ino: number, first: number, last: number, writes: readonly DeviceWrite[]): Promise<void> {
     const ios = writes.map((w) => this.device.write(w.offset, w.bytes));
-    const stable = Promise.all(ios.map((io, i) => io.catch(() => this.rewrite(writes[i]))))
+    const stable = Promise.all(ios.map((io, i) =>
+      io.catch((e: unknown) => this.rewrite(writes[i], e))))
       .then(() => undefined);
     this.guard.addWrite(ino, first, last, stable);
     this.trans.addWrite(stable);
@@ -48,11 +54,14 @@ export class DataWriter {
     });
   }
 
-  private async rewrite(w: DeviceWrite | undefined): Promise<void> {
+  /** The first failure is reported, later ones are not. @throws ENOLINK when given up */
+  private async rewrite(w: DeviceWrite | undefined, cause: unknown): Promise<void> {
     if (w === undefined) return;
     const bytes = w.bytes.slice();
+    this.failed(`writing data failed, next try in ${REWRITE_DELAY_MS / 1000} s`, cause);
     for (;;) {
       await this.clock.sleep(REWRITE_DELAY_MS);
+      if (this.trans.givenUp()) throw errnoError('ENOLINK');
       try {
         await this.device.write(w.offset, bytes);
         return;

@@ -126,11 +126,23 @@ export class Entries {
       Number.MAX_SAFE_INTEGER);
     if (n === ABSENT) return ABSENT;
     const nameLen = n - DIRENT_BYTES;
-    if (nameLen < 1 || nameLen > NAME_LEN || u64(this.items.val, 16) !== this.items.found.second) {
+    if (nameLen < 1 || nameLen > NAME_LEN ||
+        u64(this.items.val, 16) !== this.items.found.second || u64(this.items.val, 0) === 0 ||
+        !this.isName(nameLen)) {
       throw new ScoutfsError('DIRENT_ITEM', 'EIO', {
         message: `directory ${dir}: damaged entry at position ${this.items.found.second}`,
       });
     }
     return nameLen;
+  }
+
+  /** Whether the name in the value window is one that a caller can use. */
+  private isName(nameLen: number): boolean {
+    const { val } = this.items;
+    for (let o = DIRENT_BYTES; o < DIRENT_BYTES + nameLen; o++) {
+      const byte = val.getUint8(o);
+      if (byte === 0 || byte === SLASH) return false;
+    }
+    return true;
   }
 }

@@ -124,7 +124,8 @@ export class FileSystem implements VfsOps {
       waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
       blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
-      writer: new DataWriter(dataDevice, guard, deps.transData, clock),
+      writer: new DataWriter(dataDevice, guard, deps.transData, clock,
+        (what, e) => { deps.failed(what, e); }),
       counters: deps.counters ?? new Counters(),
       requestCommit: () => deps.requestCommit(),
     };

@@ -40,12 +40,16 @@ export class DataGuard {
     return null;
   }
 
-  /** Registers a write of blocks `first .. last`; `io` does not reject. */
+  /**
+   * Registers a write of blocks `first .. last`. When `io` rejects the mount was given up:
+   * from then on whoever accesses these blocks gets its error.
+   */
   addWrite(ino: number, first: number, last: number, io: Promise<void>): void {
     const w: Write = { first, last, done: io };
     const set = this.writes.get(ino) ?? new Set();
     this.writes.set(ino, set.add(w));
     w.done = io.then(() => { drop(this.writes, ino, w); });
+    w.done.catch(() => { /* told to whoever waits */ });
   }
 
   beginRead(ino: number): ReadToken {

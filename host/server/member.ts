@@ -51,6 +51,8 @@ export interface MemberDeps {
   /** told before a server of ours starts */
   roleChanged(isLeader: boolean): void;
   serverChanged(status: ServerStatus): void;
+  /** A server of ours could not start, or stops because of an error. */
+  serverFailed(error: ScoutfsError): void;
   fencesChanged(requests: FenceView[]): void;
   /** The member takes part in elections no more. */
   failed(error: ScoutfsError): void;
@@ -83,6 +85,7 @@ class ServerRunner implements ServerControl {
       failed: (error) => {
         if (this.run !== run) return;
         this.d.log.error(`server: ${error.message}; stopping it`);
+        this.d.serverFailed(error);
         this.stop();
       },
       fences: (requests) => {
@@ -93,8 +96,11 @@ class ServerRunner implements ServerControl {
     run.start().then(
       () => { if (this.run === run && this.now === 'starting') this.become('up'); },
       (e: unknown) => {
-        this.d.log.error(`server: could not start: ${asScoutfsError(e).message}`);
-        if (this.run === run && this.now === 'starting') this.down();
+        const error = asScoutfsError(e);
+        this.d.log.error(`server: could not start: ${error.message}`);
+        if (this.run !== run || this.now !== 'starting') return;
+        this.d.serverFailed(error);
+        this.down();
       });
   }
 

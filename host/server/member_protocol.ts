@@ -67,6 +67,7 @@ export type FromMember =
   | { type: 'log'; level: LogLevel; text: string }
   | { type: 'role'; isLeader: boolean }
   | { type: 'server'; status: ServerStatus }
+  | { type: 'server-failed'; error: PlainError }
   | { type: 'fences'; requests: FenceView[] }
   | { type: 'failed'; error: PlainError }
   | { type: 'status'; id: number; text: string; counters: Float64Array; clients: number;

@@ -21,6 +21,8 @@ import type { ServerStatus } from './quorum_agent.js';
 export interface MemberEvents {
   role?(isLeader: boolean): void;
   server?(status: ServerStatus): void;
+  /** A server of ours could not start, or stops because of an error. */
+  serverFailed?(error: ScoutfsError): void;
   /** The fence requests of our server have changed; empty without one. */
   fences?(requests: FenceView[]): void;
   /** The member takes part in nothing any more; the mount goes on as a plain client. */
@@ -169,6 +171,9 @@ export class MemberHandle {
       case 'server':
         this.serverStatus = m.status;
         this.events.server?.(m.status);
+        break;
+      case 'server-failed':
+        this.events.serverFailed?.(revived(m.error));
         break;
       case 'fences':
         this.fences = m.requests;

@@ -166,16 +166,21 @@ export interface StartState {
 }
 
 /**
- * Reads all slots; blocks that cannot be read are skipped. A leader that our own slot's
+ * Reads all slots; blocks of others that cannot be read are skipped. Our own must be read:
+ * it is read again for every event, and with a term below those that it holds nobody would
+ * find our server. A leader that our own slot's
  * block shows is a mount that died: a slot is used by one mount at a time, so nobody has
- * to wait for its heartbeats.
+ * to wait for its heartbeats. @throws EIO when our own block cannot be read
  */
 export async function readStartState(device: Device, slots: readonly Slot[], fsid: bigint,
   ownSlot: number): Promise<StartState> {
   let term = 0;
   let liveServer = false;
   for (const s of slots) {
-    const block = await readQuorumBlock(device, s.nr, fsid).catch(() => null);
+    const block = await readQuorumBlock(device, s.nr, fsid).catch((e: unknown) => {
+      if (s.nr === ownSlot) throw e;
+      return null;
+    });
     if (block === null) continue;
     for (const e of block.events) if (e.rid !== 0n && e.term > term) term = e.term;
     if (s.nr !== ownSlot && isElected(block)) liveServer = true;

@@ -234,7 +234,11 @@ export class Server {
   private assemble(sb: SuperBlock): Running {
     const { core, metaDevice, dataDevice, env, log, counters, fsid, fmtVers, term } = this.deps;
     const net: NetServer = new NetServer(env.clock, { fsid, fmtVers, term }, {
-      record: (rid, from, quorum) => mounted.record(rid, from, quorum),
+      record: (rid, from, quorum) => mounted.record(rid, from, quorum).catch((e: unknown) => {
+        // a server that cannot take anybody in is of no use: perhaps another one can
+        this.fail('cannot take a mount in', e);
+        throw e;
+      }),
       greeted: ({ rid, firstContact }) => {
         services.greeted(rid, firstContact);
         farewells.kick();

@@ -85,6 +85,7 @@ class MemberThread {
       }, term, events),
       roleChanged: (isLeader) => { self.post({ type: 'role', isLeader }); },
       serverChanged: (status) => { self.post({ type: 'server', status }); },
+      serverFailed: (error) => { self.post({ type: 'server-failed', error: plainError(error) }); },
       fencesChanged: (requests) => { self.post({ type: 'fences', requests }); },
       failed: (error) => { self.post({ type: 'failed', error: plainError(error) }); },
     });

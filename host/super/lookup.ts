@@ -8,6 +8,7 @@ import type { Env } from '../env/env.js';
 import { Core } from '../core/core.js';
 import { MOUNTED_CLIENT_ZONE } from '../core/constants.js';
 import { BtreeRoot } from '../core/format.js';
+import type { SuperBlock } from '../core/format.js';
 import { keyBytes } from '../core/keys.js';
 import { Rec, TreeReader } from '../core/trees.js';
 import { readMetaSuper } from '../disk/super.js';
@@ -31,16 +32,33 @@ Promise<Endpoint | null> {
   return slots.find((s) => s.nr === slot)?.at ?? null;
 }
 
-/** Whether the volume still records this mount as a client. @throws when that cannot be read */
-export async function isMounted(env: Env, vol: Volume): Promise<boolean> {
-  const sb = await readMetaSuper(vol.metaDevice, vol.dataDevice, vol.metaSuper.fmtVers);
-  if (sb.mountedClients.height === 0) return false;
-  const core = new Core(env.random, { memoryBytes: LOOKUP_MEMORY_BYTES });
-  core.setVolume(vol.metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
-  const root = new Rec(core, BtreeRoot.size);
-  BtreeRoot.write(core.view, root.ptr, sb.mountedClients);
-  const key = keyBytes({
-    zone: MOUNTED_CLIENT_ZONE, first: vol.rid, type: 0, second: 0n, third: 0n, fourth: 0,
-  });
-  return await new TreeReader(core).lookup(root.ptr, key) !== null;
+/**
+ * Looks up whether the volume still records this mount as a client. Asked again and again
+ * while there is no server, so the core that reads the tree is made once.
+ */
+export class MountedLookup {
+  private reader: TreeReader | null = null;
+  private root: Rec | null = null;
+
+  constructor(private readonly env: Env, private readonly vol: Volume) {}
+
+  /** @throws when it cannot be read */
+  async isMounted(): Promise<boolean> {
+    const { vol } = this;
+    const sb = await readMetaSuper(vol.metaDevice, vol.dataDevice, vol.metaSuper.fmtVers);
+    if (sb.mountedClients.height === 0) return false;
+    this.reader ??= this.makeReader(sb);
+    this.root ??= new Rec(this.reader.core, BtreeRoot.size);
+    BtreeRoot.write(this.reader.core.view, this.root.ptr, sb.mountedClients);
+    const key = keyBytes({
+      zone: MOUNTED_CLIENT_ZONE, first: vol.rid, type: 0, second: 0n, third: 0n, fourth: 0,
+    });
+    return await this.reader.lookup(this.root.ptr, key) !== null;
+  }
+
+  private makeReader(sb: SuperBlock): TreeReader {
+    const core = new Core(this.env.random, { memoryBytes: LOOKUP_MEMORY_BYTES });
+    core.setVolume(this.vol.metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
+    return new TreeReader(core);
+  }
 }

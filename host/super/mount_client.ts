@@ -40,12 +40,11 @@ import { countStable } from '../server/alloc_counts.js';
 import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
 import { reservedMetaBlocks } from '../server/server.js';
-import type { ScoutfsError } from '../observe/errors.js';
-import { assert, asScoutfsError } from '../observe/errors.js';
+import { ScoutfsError, assert, asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 import { BackgroundLoops } from './background.js';
 import { DataSpace } from './data_space.js';
-import { findServer, isMounted } from './lookup.js';
+import { MountedLookup, findServer } from './lookup.js';
 import { MountOpenMap } from './open_map.js';
 
 /** Share of the core's memory for block slots; items get most of the rest. */
@@ -53,6 +52,8 @@ const SLOT_SHARE = 0.6;
 /** Share of the core's memory for items. */
 const ITEM_SHARE = 0.3;
 const MIB = 1024 * 1024;
+/** A starting mount gives up when this many servers of its own have failed. */
+const SERVER_STARTS_MAX = 3;
 /** A lock taken away less than this ago is not worth kernel caching (fuse.md 5.1). */
 const CONTENDED_MS = 200;
 /** Unused inodes of a lock that went away are pruned this much later (fuse.md 5.3 step 8). */
@@ -90,6 +91,8 @@ export class MountClient {
   member: MemberHandle | null = null;
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;
+  private serverFailures = 0;
+  private giveUpStart: ((error: ScoutfsError) => void) | null = null;
   private unmounting = false;
   private forced = false;
 
@@ -99,10 +102,12 @@ export class MountClient {
     const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
     const memoryBytes = options.coreMemoryMb * MIB;
     this.core = new Core(env.random, {
-      memoryBytes, slotShare: SLOT_SHARE, onBroken: broken, countCrossings: vol.countCrossings,
+      memoryBytes, slotShare: SLOT_SHARE, onBroken: broken,
+      countCrossings: vol.countCrossings,
     });
     this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
+    const lookup = new MountedLookup(env, vol);
     this.client = new Client({
       clock: env.clock, net: env.net, log, counters: this.counters,
       identity: {
@@ -110,7 +115,7 @@ export class MountClient {
       },
       silenceTimeoutMs: options.tcpKeepaliveTimeoutMs,
       findServer: () => findServer(metaDevice, dataDevice, sb.fmtVers),
-      isMounted: () => isMounted(env, vol),
+      isMounted: () => lookup.isMounted(),
       handlers: {
         grant: (lock) => { this.locks.grant(lock); },
         invalidate: (lock, answer) => { this.locks.invalidate(lock, answer); },
@@ -164,8 +169,20 @@ export class MountClient {
     });
   }
 
-  /** Brings the mount up to its first transaction. @throws what failed */
+  /**
+   * Brings the mount up to its first transaction. Waits for a server, but not for one of
+   * our own that will not come. @throws what failed
+   */
   async start(): Promise<void> {
+    const hopeless = new Promise<never>((_, reject) => { this.giveUpStart = reject; });
+    try {
+      await Promise.race([this.bringUp(), hopeless]);
+    } finally {
+      this.giveUpStart = null;
+    }
+  }
+
+  private async bringUp(): Promise<void> {
     const { vol } = this;
     if (vol.options.quorumSlotNr !== null) {
       this.member = await this.startMember(vol.options.quorumSlotNr);
@@ -279,10 +296,27 @@ export class MountClient {
       logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
     }, log, {
       fences: (requests) => { files.fences(requests); },
-      failed: (e) => { log.error(`quorum: ${e.message}`); },
+      serverFailed: (e) => { this.serverFailed(e); },
+      failed: (e) => {
+        log.error(`quorum: ${e.message}`);
+        this.giveUpStart?.(e);
+      },
     });
     files.show(member);
     return member;
+  }
+
+  /**
+   * A server of ours could not start, or stopped because of an error. Elections go on for
+   * ever, because a device may come back; but a mount that is starting has nothing to lose,
+   * and of a damaged volume each server finds the same.
+   */
+  private serverFailed(e: ScoutfsError): void {
+    this.serverFailures += 1;
+    if (this.serverFailures < SERVER_STARTS_MAX) return;
+    this.giveUpStart?.(new ScoutfsError('NO_SERVER', e.errno, {
+      message: `no server can run: ${e.message}`, cause: e,
+    }));
   }
 
   private makeFs(): FileSystem {
@@ -291,7 +325,10 @@ export class MountClient {
     return new FileSystem({
       items, ops: this.ops, openMap: this.openMap,
       dataAlloc: new DataSpace(this.trans, this.counters), dataDevice: vol.dataDevice,
-      transData: { addWrite: (p) => { this.trans.addDataWrite(p); } },
+      transData: {
+        addWrite: (p) => { this.trans.addDataWrite(p); },
+        givenUp: () => this.forced,
+      },
       clock: env.clock,
       formatVersion: Math.min(vol.metaSuper.fmtVers, FORMAT_VERSION_MAX),
       acl: vol.options.acl,

@@ -238,6 +238,7 @@ export class FakeMount {
       items: this.items, ops, openMap: this.openMap, dataAlloc: this.alloc,
       dataDevice: this.device, clock: this.clock, formatVersion, acl, prealloc: this.prealloc,
       transData: {
+        givenUp: () => false,
         addWrite: (io) => {
           this.pendingWrites.add(io);
           io.finally(() => this.pendingWrites.delete(io)).catch(() => undefined);

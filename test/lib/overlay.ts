@@ -53,6 +53,11 @@ export class OverlayDevice implements Device {
     // The base belongs to the test.
   }
 
+  /** Writes what this overlay holds to another device. */
+  writeTo(device: Pick<Device, 'writeSync'>): void {
+    for (const [n, unit] of this.units) device.writeSync(n * UNIT_BYTES, unit);
+  }
+
   /** A second overlay that starts with the same contents. */
   fork(): OverlayDevice {
     const d = new OverlayDevice(this.base, this.sizeBytes);

@@ -119,7 +119,7 @@ class Node {
         options: { logMergeWaitTimeoutMs: 500 }, silenceTimeoutMs: 24_000,
         coreMemoryBytes: 96 << 20, fenceAgent: null, triggers: new Triggers(),
       }, term, events),
-      roleChanged: () => undefined, serverChanged: () => undefined,
+      roleChanged: () => undefined, serverChanged: () => undefined, serverFailed: () => undefined,
       fencesChanged: (requests) => { this.fence(requests); },
       failed: () => undefined,
     });

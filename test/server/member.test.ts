@@ -46,7 +46,7 @@ class World {
       slots: [{ nr: 0, at: { addr: 1, port: 1 } }], heartbeatTimeoutMs: () => 10_000,
       makeServer: (term, events) => this.makeServer(term, events),
       roleChanged: (isLeader) => { this.told.push(isLeader ? 'leader' : 'follower'); },
-      serverChanged: (status) => { this.told.push(status); },
+      serverChanged: (status) => { this.told.push(status); }, serverFailed: () => undefined,
       fencesChanged: (requests) => { this.told.push(`fences ${requests.length}`); },
       failed: () => { this.told.push('failed'); },
     });

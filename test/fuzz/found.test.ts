@@ -1,0 +1,118 @@
+/**
+ * What the fuzzer of volumes has found, each in its smallest form.
+ */
+import t from 'tap';
+import { ROOT_INO } from '../../host/core/constants.js';
+import { BLOCK_LG_SIZE, BLOCK_SM_SIZE, QUORUM_BLKNO } from '../../host/core/format.js';
+import { alignedMemory } from '../../host/env/device.js';
+import type { DeviceIo, Fate } from '../../host/env/sim_device.js';
+import type { ScoutfsError } from '../../host/observe/errors.js';
+import { asScoutfsError } from '../../host/observe/errors.js';
+import { Victim } from '../lib/damage.js';
+import { OverlayDevice } from '../lib/overlay.js';
+import { direntValue } from '../lib/rich.js';
+import { SimMount, simVolume } from '../lib/simmount.js';
+import type { SimVolume } from '../lib/simmount.js';
+import { SimWorld } from '../lib/simworld.js';
+
+const LIMIT_MS = 60_000;
+
+/** What a promise fails with within a minute of simulated time. */
+function failure(w: SimWorld, p: Promise<unknown>): Promise<ScoutfsError> {
+  return w.clock.until(p.then(() => { throw new Error('succeeded'); }, asScoutfsError), LIMIT_MS);
+}
+
+function edit(v: SimVolume, fn: (victim: Victim) => void): void {
+  const victim = new Victim(new OverlayDevice(v.meta), new OverlayDevice(v.data));
+  fn(victim);
+  victim.meta.writeTo(v.meta);
+  v.meta.flushSync();
+}
+
+/** A volume that was used, and its world. */
+async function used(): Promise<{ w: SimWorld; v: SimVolume }> {
+  const w = new SimWorld(1);
+  const v = await simVolume(w);
+  const m = await w.run(SimMount.start(w.host(1), v));
+  await w.run(m.kernel.writeFile(ROOT_INO, 'one', new Uint8Array(5000)));
+  await w.run(m.unmount());
+  return { w, v };
+}
+
+t.test('a mount whose server cannot run fails, and says why', async (t) => {
+  const { w, v } = await used();
+  edit(v, (victim) => {
+    victim.editBlock(victim.sb().logsRoot.ref.blkno, (b) => { b.setUint16(34, 999, true); });
+  });
+  const e = await failure(w, SimMount.start(w.host(1), v));
+  t.equal(e.code, 'NO_SERVER');
+  t.match(e.message, /BTREE_STRUCT.*metadata block \d+/);
+});
+
+t.test('a mount that the server cannot take in fails, and names the block', async (t) => {
+  const { w, v } = await used();
+  edit(v, (victim) => {
+    victim.editSuper((sb) => { sb.mountedClients = { ref: { blkno: 9, seq: 77n }, height: 1 }; });
+  });
+  const e = await failure(w, SimMount.start(w.host(1), v));
+  t.match(e.message, /metadata block 9/);
+});
+
+t.test('a mount whose quorum block cannot be read or written fails', async (t) => {
+  for (const kind of ['read', 'flush'] as const) {
+    const { w, v } = await used();
+    const at = QUORUM_BLKNO * BLOCK_SM_SIZE;
+    let failed = false;
+    v.meta.faults = (io: DeviceIo): Fate => {
+      if (failed || io.kind !== kind || (kind === 'read' && io.offset !== at)) return 'do';
+      failed = true;
+      return 'fail';
+    };
+    t.equal((await failure(w, SimMount.start(w.host(1), v))).errno, 'EIO', kind);
+    v.meta.faults = null;
+    const m = await w.run(SimMount.start(w.host(1), v));
+    await w.run(m.unmount());
+  }
+});
+
+t.test('names that no caller could use are not listed', async (t) => {
+  for (const name of ['a/b', 'a\0b', '/']) {
+    const { w, v } = await used();
+    edit(v, (victim) => {
+      victim.editItem({ zone: 16, first: BigInt(ROOT_INO), type: 16 }, (i) =>
+        ({ ...i, value: direntValue(1024, name, Number(i.key.second), 4) }));
+    });
+    const m = await w.run(SimMount.start(w.host(1), v));
+    const e = await failure(w, m.kernel.readdir(ROOT_INO));
+    t.equal(e.code, 'DIRENT_ITEM', JSON.stringify(name));
+    await w.run(m.unmount());
+  }
+});
+
+t.test('data that was never written is not read once the mount is given up', async (t) => {
+  const { w, v } = await used();
+  const m = await w.run(SimMount.start(w.host(1), v));
+  const { ino } = await w.run(m.kernel.create(ROOT_INO, 'two'));
+  v.data.faults = (io: DeviceIo): Fate => (io.kind === 'write' ? 'fail' : 'do');
+  t.equal((await failure(w, m.kernel.write(ino, 0, new Uint8Array(4096)))).errno, 'EIO');
+  const read = failure(w, m.kernel.read(ino, 0, 4096));
+  await w.clock.advance(10_000);
+  m.client.force();
+  v.data.faults = null;
+  const writes = v.data.stats.writes;
+  t.equal((await read).errno, 'ENOLINK');
+  await w.clock.advance(10_000);
+  t.equal(v.data.stats.writes, writes, 'nothing is written any more');
+});
+
+t.test('pieces of aligned memory do not overlap and are aligned', (t) => {
+  const pieces = [4096, 4096, 8192, 100, 4096, 32768, 32768, BLOCK_LG_SIZE, 4096]
+    .map((n) => alignedMemory(n));
+  pieces.forEach((p, i) => p.fill(i + 1));
+  pieces.forEach((p, i) => {
+    t.equal(p.byteOffset % BLOCK_SM_SIZE, 0);
+    t.ok(p.every((b) => b === i + 1), `piece ${i}`);
+  });
+  t.ok(alignedMemory(4096).every((b) => b === 0), 'zeroed');
+  t.end();
+});
