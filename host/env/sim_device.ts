@@ -116,6 +116,11 @@ export class SimDevice implements Device {
     return { device, report: device.cut() };
   }
 
+  /** What readers see now, without the device taking notice. */
+  peek(offset: number, buf: Uint8Array): void {
+    this.fill(offset, buf);
+  }
+
   /** Writes that a cut could lose now. */
   get unflushed(): number {
     return this.pending.length;
@@ -209,6 +214,7 @@ export class SimDevice implements Device {
   private begin(kind: DeviceIo['kind'], user: DeviceUser, offset: number, bytes: Uint8Array): Fate {
     if (!user.alive()) throw errnoError('EIO', `${user.name} is dead`);
     if (offset < 0 || offset + bytes.length > this.sizeBytes) {
+      this.violations.push(`${user.name}: ${kind} of ${bytes.length} at ${offset} past the end`);
       throw errnoError('EIO', `${this.path}: ${kind} past the end`);
     }
     if (offset % DEVICE_UNIT_BYTES !== 0 || bytes.length % DEVICE_UNIT_BYTES !== 0) {
