@@ -56,15 +56,14 @@ export class Gate {
   private flush(): void {
     if (this.isClosed) return;
     for (const fn of [...this.passing.splice(0), ...this.timers.splice(0)]) this.clock.after(0, fn);
-    const late = this.input;
-    for (const fn of late) {
-      this.clock.after(0, () => {
-        // Closed again meanwhile: it stays the first.
-        if (this.isClosed || late[0] !== fn) return;
-        late.shift();
-        fn();
-      });
-    }
+    this.clock.after(0, () => { this.handOver(); });
     for (const c of this.children) c.flush();
+  }
+
+  /** Hands over what came first, and then the rest; what comes meanwhile is the last. */
+  private handOver(): void {
+    if (this.isClosed) return;
+    this.input.shift()?.();
+    if (this.input.length > 0) this.clock.after(0, () => { this.handOver(); });
   }
 }
