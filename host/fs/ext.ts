@@ -72,7 +72,9 @@ export class Extents {
   private readonly l = newExt();
   private readonly r = newExt();
 
-  constructor(private readonly items: Items) {}
+  /** Files may have blocks `firstBlkno .. endBlkno - 1` of the data device. */
+  constructor(private readonly items: Items, private readonly firstBlkno = 1,
+    private readonly endBlkno = Infinity) {}
 
   /**
    * Finds the extent that contains `block`, or the first one after it.
@@ -176,7 +178,11 @@ export class Extents {
     }
     out.blkno = u64(items.val, 0);
     out.flags = items.val.getUint8(8);
-    if ((out.flags & SEF_UNKNOWN) !== 0) throw this.damaged(ino, key.second, key.third);
+    const outside = out.blkno !== 0 &&
+      (out.blkno < this.firstBlkno || out.blkno + out.len > this.endBlkno);
+    if (outside || (out.flags & SEF_UNKNOWN) !== 0) {
+      throw this.damaged(ino, key.second, key.third);
+    }
     return true;
   }
 

@@ -10,7 +10,7 @@
  * crash, another mount's unlink) the orphan scan finds. Source: inode.md 13,
  * dir.md 11, data.md 11, xattr.md 10, super.md 5 and 9.
  */
-import { ROOT_INO } from '../core/constants.js';
+import { DATA_DEV_START_BLKNO, ROOT_INO } from '../core/constants.js';
 import type { BytePos } from '../core/bytepos.js';
 import type { NetStatfs } from '../core/format.js';
 import type { Items } from '../core/items.js';
@@ -31,7 +31,7 @@ import type { TransData } from './data_writer.js';
 import { DataWriter } from './data_writer.js';
 import { Deletes } from './delete.js';
 import { Dirs, newSymlink } from './dir.js';
-import { Extents } from './ext.js';
+import { BLOCK_BYTES, Extents } from './ext.js';
 import { DataGuard } from './guard.js';
 import { IndexHold } from './index_hold.js';
 import type { IoctlDeps } from './ioctl.js';
@@ -116,7 +116,8 @@ export class FileSystem implements VfsOps {
     this.dirs = new Dirs(this.cx, this.inodes, this.acls);
     this.renames = new Renames(this.cx, this.inodes, this.dirs);
     this.ioctls = new Ioctls({ ...deps.ioctl, inodes: this.inodes });
-    const extents = new Extents(items);
+    const extents = new Extents(items, DATA_DEV_START_BLKNO,
+      Math.floor(dataDevice.sizeBytes / BLOCK_BYTES));
     const buffers = new Buffers();
     const guard = new DataGuard();
     const d: DataContext = {

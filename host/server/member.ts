@@ -51,7 +51,7 @@ export interface MemberDeps {
   /** told before a server of ours starts */
   roleChanged(isLeader: boolean): void;
   serverChanged(status: ServerStatus): void;
-  /** A server of ours could not start, or stops because of an error. */
+  /** A server of ours could not start or stops because of an error, or the agent failed. */
   serverFailed(error: ScoutfsError): void;
   fencesChanged(requests: FenceView[]): void;
   /** The member takes part in elections no more. */
@@ -213,8 +213,12 @@ export class Member {
   }
 
   private agentFailed(error: ScoutfsError): void {
-    if (isSlotLost(error)) this.d.failed(error);
-    else this.restarting ??= this.restart().finally(() => { this.restarting = null; });
+    if (isSlotLost(error)) {
+      this.d.failed(error);
+      return;
+    }
+    this.d.serverFailed(error);
+    this.restarting ??= this.restart().finally(() => { this.restarting = null; });
   }
 
   /** Begins anew when the server is down; tries until it succeeds. */
@@ -235,6 +239,7 @@ export class Member {
           return;
         }
         log.debug(`quorum: cannot take part yet: ${error.message}`);
+        this.d.serverFailed(error);
       }
     }
   }

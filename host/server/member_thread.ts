@@ -21,7 +21,7 @@ import type { ServerStatus } from './quorum_agent.js';
 export interface MemberEvents {
   role?(isLeader: boolean): void;
   server?(status: ServerStatus): void;
-  /** A server of ours could not start, or stops because of an error. */
+  /** A server of ours could not start or stops because of an error, or the agent failed. */
   serverFailed?(error: ScoutfsError): void;
   /** The fence requests of our server have changed; empty without one. */
   fences?(requests: FenceView[]): void;

@@ -32,7 +32,7 @@ const STEP_LIMIT_MS = 30_000;
 const FORCE_LIMIT_MS = 10_000;
 const SLICE_MS = 2000;
 /** What the log says while a mount waits for a volume or device that does not recover. */
-const WAITS = /could not start|stopping it|no longer takes part|next try in/;
+const WAITS = /could not start|stopping it|in elections no more|next try in/;
 /** So many such lines, and more than a slice of time: it may take for ever. */
 const WAIT_LINES = 3;
 /** What no log may say. */
@@ -283,7 +283,7 @@ class Case {
       if (this.result.log.length < 200) this.result.log.push(text);
       this.o.say?.(`  ${level}: ${text}`);
       if (DEFECT.test(text)) this.result.failure ??= `${this.step}: ${text}`;
-      if (WAITS.test(text)) this.waitLines += /no longer|writing data/.test(text) ? WAIT_LINES : 1;
+      if (WAITS.test(text)) this.waitLines += /no more|writing data/.test(text) ? WAIT_LINES : 1;
     };
     const log: Log = {
       error: add('error'), warn: add('warn'), info: add('info'), debug: () => undefined,

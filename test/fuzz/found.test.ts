@@ -75,6 +75,16 @@ t.test('a mount whose quorum block cannot be read or written fails', async (t) =
   }
 });
 
+t.test('a mount whose metadata device takes no writes any more fails', async (t) => {
+  for (const allowed of [2, 5, 9]) {
+    const { w, v } = await used();
+    const from = v.meta.stats.writes;
+    v.meta.faults = (io: DeviceIo): Fate =>
+      (io.kind === 'write' && io.nr > from + allowed ? 'fail' : 'do');
+    t.equal((await failure(w, SimMount.start(w.host(1), v))).errno, 'EIO', `${allowed} writes`);
+  }
+});
+
 t.test('names that no caller could use are not listed', async (t) => {
   for (const name of ['a/b', 'a\0b', '/']) {
     const { w, v } = await used();
@@ -86,6 +96,25 @@ t.test('names that no caller could use are not listed', async (t) => {
     const e = await failure(w, m.kernel.readdir(ROOT_INO));
     t.equal(e.code, 'DIRENT_ITEM', JSON.stringify(name));
     await w.run(m.unmount());
+  }
+});
+
+t.test('extents outside of the data area are damage to whoever meets them', async (t) => {
+  for (const blkno of [16, 63, 2 ** 40]) {
+    const { w, v } = await used();
+    let ino = 0;
+    edit(v, (victim) => {
+      victim.editValue({ zone: 16, type: 28 }, (b) => { b.setBigUint64(0, BigInt(blkno), true); });
+      ino = Number(victim.find({ zone: 16, type: 28 }).item.key.first);
+    });
+    const m = await w.run(SimMount.start(w.host(1), v));
+    const k = m.kernel;
+    for (const op of [() => k.read(ino, 0, 4096), () => k.write(ino, 0, new Uint8Array(4096)),
+      () => k.write(ino, 5000, new Uint8Array(1)), () => k.setattr(ino, { valid: 8, size: 1 })]) {
+      t.equal((await failure(w, op())).code, 'EXTENT_ITEM', `${blkno}`);
+    }
+    await w.run(m.unmount());
+    t.same(v.data.violations, [], 'the device is not asked');
   }
 });
 

@@ -171,6 +171,7 @@ async function main(): Promise<void> {
   } });
   const say = (line: string): void => { process.stdout.write(`${line}\n`); };
   if (v.worker === true) {
+    process.on('disconnect', () => { process.exit(1); });
     await work(Number(v.from), Number(v.count), (m) => new Promise((resolve, reject) => {
       process.send?.(m, undefined, {}, (e) => { if (e === null) resolve(); else reject(e); });
     }));
