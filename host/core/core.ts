@@ -185,7 +185,8 @@ export class Core {
     const errno = errnoName(r);
     if (errno === 'EIO' && this.corruption.id !== 0) return this.damage(what);
     // who walks a tree of others tries again with newer roots; an own tree is damaged
-    const found = errno === 'ESTALE' && this.corruption.id !== 0 ? this.found() : errno;
+    const found = errno === 'ESTALE' && this.corruption.id !== 0
+      ? `${errno}: ${this.found()}` : errno;
     return new ScoutfsError(errno, errno, { message: `${what}: ${found}` });
   }
 

@@ -13,7 +13,7 @@ import { decodeSrchBlock } from '../../host/disk/srch_decode.js';
 import { SrchLog } from '../../host/mount/srch.js';
 import { asScoutfsError } from '../../host/observe/errors.js';
 import { seeded } from '../lib/core.js';
-import type { MemDevice } from '../lib/memdev.js';
+import type { Device } from '../../host/env/device.js';
 import { fixtureText, skipWithoutFixtures, skipWithoutSpec, tempDir, unpackFixture, vectors }
   from '../lib/shared.js';
 import { Log, LEAF_MAGIC, PARENT_MAGIC, PARENT_REFS, SAFE, compareEntries, entriesOf, leafView, leaves,
@@ -34,7 +34,7 @@ interface Vectors {
 }
 
 /** Everything that is recorded of the file fits its entries. */
-function checkFile(t: Test, dev: MemDevice, log: Log): void {
+function checkFile(t: Test, dev: Device, log: Log): void {
   const { file: f, model } = log;
   t.strictSame(entriesOf(dev, f), model, 'entries as they were appended');
   const sorted = [...model].sort(compareEntries);

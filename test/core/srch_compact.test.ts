@@ -15,7 +15,7 @@ import type { CompactOutcome } from '../../host/mount/srch_compact.js';
 import { decode, encode } from '../../host/net/messages.js';
 import { ScoutfsError } from '../../host/observe/errors.js';
 import { seeded } from '../lib/core.js';
-import type { MemDevice } from '../lib/memdev.js';
+import type { Device } from '../../host/env/device.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 import { LEAF_MAGIC, Log, PARENT_MAGIC, PARENT_REFS, SAFE, compareEntries, entriesOf, leaves,
   oddEntries, writeBlock } from '../lib/srchfiles.js';
@@ -81,7 +81,7 @@ Promise<{ sc: SrchCompact; pieces: number }> {
 }
 
 /** Entries of a sorted file; every rule of its blocks is checked. */
-function sortedEntries(dev: MemDevice, f: SrchFile): SrchEntry[] {
+function sortedEntries(dev: Device, f: SrchFile): SrchEntry[] {
   const all = entriesOf(dev, f);
   const blocks = leaves(dev, f);
   if (blocks.length !== f.blocks || all.length !== f.entries) throw new Error('counts');
@@ -276,7 +276,7 @@ void t.test('empty blocks of upstream are read, damage is refused', async (t) =>
 void t.test('a failed write is an error of the work', async (t) => {
   const s = newSpace();
   const file = await logFile(s, [{ hash: 1n, ino: 2n, id: 3n }]);
-  const device = Object.create(s.dev) as MemDevice;
+  const device = Object.create(s.dev) as Device;
   device.flush = () => Promise.reject(new ScoutfsError('DEVICE_IO', 'EIO'));
   const sc = compaction(s, LOG, [file]);
   const { completion, error } = await new SrchCompactWorker(device, s.core, 100)
@@ -286,7 +286,7 @@ void t.test('a failed write is an error of the work', async (t) => {
 });
 
 /** Numbers in the first block of a list. */
-function numbers(dev: MemDevice, h: AllocListHead): number[] {
+function numbers(dev: Device, h: AllocListHead): number[] {
   const b = new Uint8Array(65536);
   dev.readSync(h.ref.blkno * 65536, b);
   const v = new DataView(b.buffer);

@@ -7,7 +7,7 @@ import type { SrchEntry } from '../../host/core/format.js';
 import { SrchFile } from '../../host/core/format.js';
 import { Rec } from '../../host/core/trees.js';
 import { decodeSrchBlock } from '../../host/disk/srch_decode.js';
-import type { MemDevice } from './memdev.js';
+import type { Device } from '../../host/env/device.js';
 import { BLOCK_BYTES, FSID } from './treespace.js';
 import type { Space } from './treespace.js';
 
@@ -53,14 +53,14 @@ export class Log {
   }
 }
 
-export function leafView(dev: MemDevice, blkno: number): DataView {
+export function leafView(dev: Device, blkno: number): DataView {
   const b = new Uint8Array(BLOCK_BYTES);
   dev.readSync(blkno * BLOCK_BYTES, b);
   return new DataView(b.buffer);
 }
 
 /** The leaves of a written file, by logical block. */
-export function leaves(dev: MemDevice, f: SrchFile): DataView[] {
+export function leaves(dev: Device, f: SrchFile): DataView[] {
   const visit = (blkno: number, level: number): DataView[] => {
     const v = leafView(dev, blkno);
     if (level === 0) return [v];
@@ -71,7 +71,7 @@ export function leaves(dev: MemDevice, f: SrchFile): DataView[] {
   return f.height === 0 ? [] : visit(f.ref.blkno, f.height - 1);
 }
 
-export function entriesOf(dev: MemDevice, f: SrchFile): SrchEntry[] {
+export function entriesOf(dev: Device, f: SrchFile): SrchEntry[] {
   return leaves(dev, f).flatMap((v) => [...decodeSrchBlock(v)].map((d) => d.entry));
 }
 
@@ -83,7 +83,7 @@ export function compareEntries(a: SrchEntry, b: SrchEntry): number {
 }
 
 /** A block as it is on the device. */
-export function writeBlock(dev: MemDevice, blkno: number, magic: number, fill: (v: DataView) => void):
+export function writeBlock(dev: Device, blkno: number, magic: number, fill: (v: DataView) => void):
 void {
   const b = new Uint8Array(BLOCK_BYTES);
   const v = new DataView(b.buffer);
