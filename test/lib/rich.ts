@@ -23,6 +23,8 @@ const S_IFDIR = 0o040000;
 const S_IFLNK = 0o120000;
 const S_IFIFO = 0o010000;
 const PART_BYTES = 896;
+/** The ACL of mode 0644: version 2; owner, group, others. */
+const ACL = '0200000001000600ffffffff04000400ffffffff20000400ffffffff';
 
 /** Inode numbers of what `enrich` adds. */
 export interface Rich {
@@ -176,7 +178,7 @@ export function enrich(v: Victim): Rich {
     ...xattrItems(r.file, 0, 'user.large', new Uint8Array(2000).fill(0x61)),
     ...xattrItems(r.file, 1, 'scoutfs.hide.totl.sum.1.2.3', Buffer.from('0x10')),
     ...xattrItems(r.file, 2, 'scoutfs.indx.pos.7.4242', new Uint8Array(0)),
-    ...xattrItems(r.file, 3, 'system.posix_acl_access', new Uint8Array(20)),
+    ...xattrItems(r.file, 3, 'system.posix_acl_access', Buffer.from(ACL, 'hex')),
     item(key(12, 1, 0, 2, 3), encode(XattrTotlVal, { total: 16n, count: 1n })),
     item(indxKey(7n, 4242n, BigInt(r.file), 2n)),
     ...inodeItems({ ino: r.link, mode: S_IFLNK | 0o777, size: 1001 }, seq),
