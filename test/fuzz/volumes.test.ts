@@ -53,7 +53,7 @@ t.test('bases and damage', async (t) => {
     t.same((await checkVolume(b.meta, b.data)).findings, [], `${b.name} is sound`);
   }
   const kinds = new Set(bases.flatMap((b) => b.map.kinds));
-  for (const kind of ['super', 'quorum', 'fs parent', 'fs leaf item', 'log inode', 'fs symlink',
+  for (const kind of ['super', 'quorum', 'log parent', 'fs leaf item', 'log inode', 'fs symlink',
     'fs quota rule', 'alloc list', 'bloom', 'clients client', 'log_merge merge request',
     'freeing parent', 'srch parent', 'srch block', 'srch compaction', 'data_avail leaf']) {
     t.ok(kinds.has(kind), kind);
