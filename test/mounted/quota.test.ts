@@ -8,7 +8,7 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Rig, skipWithoutFuse } from '../lib/mounted.js';
+import { Rig, freePort, skipWithoutFuse } from '../lib/mounted.js';
 import { removeXattr, setXattr } from '../lib/posix.js';
 import { skipWithoutFixtures, unpackFixture } from '../lib/shared.js';
 
@@ -26,10 +26,12 @@ function errnoOf(fn: () => void): string {
   }
 }
 
-void t.test('rules that upstream stored', { skip }, (tt) => {
+void t.test('rules that upstream stored', { skip }, async (tt) => {
   const rig = new Rig('quota');
   tt.teardown(() => { rig.end(); });
   unpackFixture('small-tree', rig.dir);
+  // another test may have a volume with upstream's address mounted at the same time
+  rig.must('change-quorum-config', '-F', '-Q', `0,127.0.0.1,${await freePort()}`, rig.meta);
   rig.mount();
   const p = (name: string): string => join(rig.mnt, name);
   const create = (name: string): string =>

@@ -17,7 +17,7 @@ const SEEDS = LONG ? 2000 : 10;
 const WORKLOADS = LONG ? 30 : 1;
 const FAILING = LONG ? 300 : 10;
 /** A device that ignores a flush must be seen within so many seeds. */
-const MUTATION_SEEDS = 5;
+const MUTATION_SEEDS = 40;
 
 t.setTimeout(LONG ? 4 * 3600 * 1000 : 240_000);
 
