@@ -138,7 +138,8 @@ t.test('leaving while the server starts', async (t) => {
   t.equal(m.serverStatus, 'down', 'coming up late changes nothing');
 });
 
-t.test('an agent whose device fails for a while begins again', async (t) => {
+/** A leader whose server failed because its device takes no writes any more. */
+async function leaderWithoutDevice(): Promise<{ w: World; m: Member }> {
   const w = new World();
   const m = await w.join();
   await w.clock.advance(300);
@@ -146,6 +147,11 @@ t.test('an agent whose device fails for a while begins again', async (t) => {
   await w.clock.advance(10);
   w.device.failWrites = true;
   w.servers[0]?.events.failed(errnoError('EIO'));
+  return { w, m };
+}
+
+t.test('an agent whose device fails for a while begins again', async (t) => {
+  const { w, m } = await leaderWithoutDevice();
   await w.clock.advance(5000);
   t.equal(m.serverStatus, 'down');
   t.equal(w.servers.length, 1, 'no election without a block to record it in');
@@ -161,13 +167,7 @@ t.test('an agent whose device fails for a while begins again', async (t) => {
 });
 
 t.test('an agent that fails does not take its slot back from another mount', async (t) => {
-  const w = new World();
-  const m = await w.join();
-  await w.clock.advance(300);
-  w.servers[0]?.up();
-  await w.clock.advance(10);
-  w.device.failWrites = true;
-  w.servers[0]?.events.failed(errnoError('EIO'));
+  const { w, m } = await leaderWithoutDevice();
   await w.clock.advance(500);
   w.device.failWrites = false;
   const block = await readQuorumBlock(w.device, 0, FSID);
