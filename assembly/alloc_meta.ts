@@ -79,8 +79,8 @@ function firstUse(al: usize, avail: usize, freed: usize): i32 {
   const ws = <usize>load<u32>(al, AL_WSET);
   const p0 = load<u64>(listEntry(a0, 0));
   const p1 = load<u64>(listEntry(a0, 1));
-  const bad = peekedBad(p0, avail, freed) ? p0 : peekedBad(p1, avail, freed) ? p1 : 0;
-  if (bad != 0 || p0 == p1) return corrupt(CORRUPT_BLKNO_IN_USE, p0 == p1 ? p0 : bad);
+  if (p0 == p1 || peekedBad(p0, avail, freed)) return corrupt(CORRUPT_BLKNO_IN_USE, p0);
+  if (peekedBad(p1, avail, freed)) return corrupt(CORRUPT_BLKNO_IN_USE, p1);
   const oldAvail = load<u64>(avail);
   let oldFreed = load<u64>(freed);
   const rotate = oldFreed != 0 && LIST_MAX - load<u32>(freed, LH_FIRST) < FREED_ROTATE_ROOM;

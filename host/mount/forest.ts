@@ -22,8 +22,11 @@ import { ERRNO } from '../observe/errors.js';
 export interface ForestDeps {
   core: Core;
   getRoots(): Promise<NetRoots>;
-  /** Commits the open transaction: what is dirty can be evicted afterwards. */
-  commit(): Promise<void>;
+  /**
+   * Commits the open transaction: what is dirty can be evicted afterwards.
+   * @returns false when nothing is dirty, so that nothing was gained
+   */
+  makeRoom(): Promise<boolean>;
   /** Number of grants so far; a lock's `grantNr` is its value when it was granted. */
   grantNr(): number;
   grantNrOf(lock: LockPtr): number;
@@ -70,8 +73,7 @@ export class Forest {
       if (r === -ERRNO.ENOMEM && commits < COMMITS_MAX) {
         // the read has evicted all that is clean: only a commit makes room
         commits += 1;
-        await this.deps.commit();
-        continue;
+        if (await this.deps.makeRoom()) continue;
       }
       if (r !== -ERRNO.ESTALE) throw core.error('reading items', r);
       this.stats.stale += 1;

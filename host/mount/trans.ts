@@ -153,6 +153,13 @@ export class Trans {
     if (this.dirty || this.dataWrites.size > 0) await this.commit();
   }
 
+  /** Commits what is dirty, so that it can be evicted. @returns false when nothing was */
+  async makeRoom(): Promise<boolean> {
+    if (!this.isDirty) return false;
+    await this.commit();
+    return true;
+  }
+
   /**
    * Commits the open transaction; joins the one in progress. Resolves when the next one
    * is open. @throws ENOLINK when forced down

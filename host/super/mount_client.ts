@@ -145,7 +145,7 @@ export class MountClient {
     });
     this.forest = new Forest({
       core: this.core, getRoots: () => this.client.getRoots(),
-      commit: () => this.trans.commit(),
+      makeRoom: () => this.trans.makeRoom(),
       grantNr: () => this.locks.grantNr,
       grantNrOf: (ptr) => this.locks.grantNrOf(ptr), counters: this.counters,
     });

@@ -16,6 +16,9 @@ import type { SimVolume } from '../lib/simmount.js';
 import { SimWorld } from '../lib/simworld.js';
 
 const LIMIT_MS = 60_000;
+/** alloc.md 1.2. */
+const LIST_START_OFF = 48;
+const LIST_NUMBERS_OFF = 56;
 
 /** What a promise fails with within a minute of simulated time. */
 function failure(w: SimWorld, p: Promise<unknown>): Promise<ScoutfsError> {
@@ -144,4 +147,23 @@ t.test('pieces of aligned memory do not overlap and are aligned', (t) => {
   });
   t.ok(alignedMemory(4096).every((b) => b === 0), 'zeroed');
   t.end();
+});
+
+t.test('block 0 is never taken from a list of free blocks', async (t) => {
+  for (const at of [0, 1]) {
+    const { w, v } = await used();
+    edit(v, (victim) => {
+      for (const { ref } of victim.sb().serverMetaAvail) {
+        victim.editBlock(ref.blkno, (b) => {
+          const start = b.getUint32(LIST_START_OFF, true);
+          b.setBigUint64(LIST_NUMBERS_OFF + (start + at) * 8, 0n, true);
+        });
+      }
+    });
+    const written: number[] = [];
+    v.meta.begun = (io: DeviceIo): void => { if (io.kind === 'write') written.push(io.offset); };
+    const e = await failure(w, SimMount.start(w.host(1), v));
+    t.match(e.message, /metadata block 0/);
+    t.notOk(written.includes(0), `entry ${at}`);
+  }
 });

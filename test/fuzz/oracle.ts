@@ -7,8 +7,8 @@
  *   data device       blocks of 4 KiB behind the super block that are or were in a tree of free
  *                     data, or mapped by a file when the volume was damaged
  *
- * The super block in force is the last one that was written. What it calls free is read
- * leniently, because the volume is damaged: whatever one could take for a free block number
+ * The super block in force is the one that the device holds: a write of it that failed may
+ * have changed it or not. What it calls free is read leniently, because the volume is damaged: whatever one could take for a free block number
  * counts as free. So a violation here is one under any reading of the metadata. What cannot
  * be decided so is left alone: a block that damaged lists call free may be in use.
  * Source: block.md 3, alloc.md 9.1, trans.md 7.
@@ -67,11 +67,14 @@ export class WriteOracle {
   /** Blocks that were read, until they are written. */
   private readonly cache = new Map<bigint, DataView>();
   private readonly totals: { meta: bigint; data: bigint };
+  /** The checksum of the super block in force. */
+  private crc: number;
 
   constructor(private readonly metaDev: SimDevice, private readonly dataDev: SimDevice) {
     const v = this.superView();
     this.totals = { meta: v.getBigUint64(96, true), data: v.getBigUint64(104, true) };
-    this.readFree();
+    this.crc = v.getUint32(0, true);
+    this.readFree(v);
     this.readMapped(v);
     metaDev.begun = (io): void => { this.onMeta(io); };
     dataDev.begun = (io): void => { this.onData(io); };
@@ -104,7 +107,7 @@ export class WriteOracle {
       this.bad(io, 'not a metadata block');
     } else if (blkno < META_DEV_START_BLKNO || BigInt(blkno) >= this.totals.meta) {
       this.bad(io, `metadata block ${blkno} is outside of the volume`);
-    } else if (!this.meta.has(BigInt(blkno))) {
+    } else if (!this.isFree(BigInt(blkno))) {
       this.bad(io, `metadata block ${blkno} is not free`);
     }
   }
@@ -117,7 +120,16 @@ export class WriteOracle {
       const [a, b] = [before.getBigUint64(off, true), now.getBigUint64(off, true)];
       if (a !== b) this.bad(io, `${name} of the super block changes from ${a} to ${b}`);
     }
-    this.readFree(now);
+  }
+
+  private isFree(blkno: bigint): boolean {
+    const v = this.superView();
+    const crc = v.getUint32(0, true);
+    if (crc !== this.crc) {
+      this.crc = crc;
+      this.readFree(v);
+    }
+    return this.meta.has(blkno);
   }
 
   private onData(io: DeviceIo): void {
@@ -150,7 +162,7 @@ export class WriteOracle {
   }
 
   /** What a super block calls free. */
-  private readFree(v = this.superView()): void {
+  private readFree(v: DataView): void {
     this.meta = new Blocks();
     for (const off of [600, 640]) this.extents(v, off, this.meta);
     this.extents(v, 680, this.data);

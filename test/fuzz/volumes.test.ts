@@ -18,6 +18,8 @@ import { fuzzVolumes, totalsText } from './volumes.js';
 
 const SHORT_CASES = 80;
 const LONG_CASES = 20_000;
+/** A read that no commit could make room for, and block 0 in a list of free blocks. */
+const ONCE_FAILED = [698, 868];
 const BLOCK = 65536;
 
 const made = makeBases();
@@ -32,6 +34,12 @@ t.test('volumes survive damage', async (t) => {
   t.equal(totals.cases, count, 'all of them');
   t.ok(totals.withFindings > totals.cases / 2, 'most of the damage is seen by check');
   t.ok(totals.mounted > totals.cases / 4, 'many are mounted all the same');
+});
+
+t.test('volumes that once hung a mount or led it astray', async (t) => {
+  for (const seed of ONCE_FAILED) {
+    t.same((await fuzzVolumes(seed, 1, (line) => { t.comment(line); })).failures, [], `${seed}`);
+  }
 });
 
 t.test('the fields of a structure', (t) => {
