@@ -78,6 +78,8 @@ export interface MountCounters {
   parked: number;
   moved: number;
   errors: number;
+  /** inodes that the kernel has of us */
+  kernelInodes: number;
   core: { calls: number; waits: number; blocksRead: number; crossings: number };
 }
 
@@ -148,7 +150,8 @@ export class Mount {
     if (session === null || client === null || runDir === null) return null;
     const { parked, moved, errors } = session.counters;
     return { runDir, counters: {
-      requests: session.counters.byName(), parked, moved, errors, core: { ...client.core.stats },
+      requests: session.counters.byName(), parked, moved, errors,
+      kernelInodes: session.inodes, core: { ...client.core.stats },
     } };
   }
 

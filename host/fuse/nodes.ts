@@ -111,6 +111,10 @@ export class NodeTable {
     return set === undefined ? [] : [...set];
   }
 
+  get size(): number {
+    return this.nodes.size;
+  }
+
   /** All inode numbers the kernel holds references to. */
   inos(): IterableIterator<number> {
     return this.nodes.keys();

@@ -102,6 +102,11 @@ export class FuseSession {
     return this.nodes.count;
   }
 
+  /** How many inodes the kernel has of us. */
+  get inodes(): number {
+    return this.nodes.size;
+  }
+
   /** Numbers of all inodes the kernel knows, for the open map and at unmount. */
   inos(): IterableIterator<number> {
     return this.nodes.inos();

@@ -37,9 +37,14 @@ export interface MountOptions {
   kernelOptions: string[];
 }
 
+/** The options whose value is a number, or null for none. */
+type NumberKey = {
+  [K in keyof MountOptions]: MountOptions[K] extends number | null ? K : never;
+}[keyof MountOptions];
+
 interface NumberSpec {
   readonly name: string;
-  readonly key: keyof MountOptions;
+  readonly key: NumberKey;
   readonly min: number;
   readonly max: number;
   readonly def: number | null;
@@ -51,8 +56,7 @@ interface NumberSpec {
   readonly help: string;
 }
 
-/** Every option with a number. */
-export const NUMBER_OPTIONS: readonly NumberSpec[] = [
+const NUMBER_TABLE = [
   { name: 'data_prealloc_blocks', key: 'dataPreallocBlocks', min: 1, max: 2 ** 52 - 1, def: 2048,
     live: true, help: 'blocks of 4 KiB preallocated behind written ones at most' },
   { name: 'data_prealloc_contig_only', key: 'dataPreallocContigOnly', min: 0, max: 1, def: 1,
@@ -77,7 +81,17 @@ export const NUMBER_OPTIONS: readonly NumberSpec[] = [
     own: true, help: 'memory for metadata blocks and items, MiB' },
   { name: 'kernel_cache', key: 'kernelCache', min: 0, max: 1, def: 1, live: false, own: true,
     help: 'let the kernel keep names and attributes while their lock is held' },
-];
+  { name: 'kernel_inodes_max', key: 'kernelInodesMax', min: 1000, max: 100_000_000,
+    def: 250_000, live: false, own: true,
+    help: 'inodes that the kernel may keep in its caches' },
+] as const satisfies readonly NumberSpec[];
+
+/** An option of MountOptions that the table lacks would have no value at all. */
+type Forgotten = Exclude<NumberKey, (typeof NUMBER_TABLE)[number]['key']>;
+
+/** Every option with a number. */
+export const NUMBER_OPTIONS: [Forgotten] extends [never] ? readonly NumberSpec[] : never =
+  NUMBER_TABLE;
 
 interface FlagSpec {
   readonly name: string;

@@ -10,17 +10,25 @@
  * acceptance.md 6 (createmany, large directories).
  */
 import * as fs from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { seeded } from '../lib/core.js';
-import { Rig, nightly, skipWithoutFuse } from '../lib/mounted.js';
+import { Rig, nightly, skipWithoutFuse, sleepMs } from '../lib/mounted.js';
 import { letMergesRun, used } from '../lib/usage.js';
 
 const skip = skipWithoutFuse();
 const GIB = 1024 ** 3;
 const FILES = nightly() ? 1_000_000 : 6000;
 const DIRS = nightly() ? 1000 : 30;
+const POLL_MS = 50;
+const POLLS_MAX = 40;
 const LOOKUPS = nightly() ? 50_000 : 2000;
+/** Inodes that the kernel may keep of us; in the long form the default. */
+const KERNEL_INODES_MAX = nightly() ? 250_000 : 1500;
+/** Unused inodes are taken back in batches, and never the children of one in use. */
+const KERNEL_INODES_SLACK = 1.2;
+const MOUNT_OPTIONS = `orphan_scan_delay_ms=500,kernel_inodes_max=${KERNEL_INODES_MAX}`;
 const META_BYTES = nightly() ? 32 * GIB : 6 * GIB;
 /**
  * What a daemon may have resident at its peak, in MiB: its three cores at their limits
@@ -30,6 +38,10 @@ const CORES_MAX_MIB = 256 + 192 + 192;
 const JAVASCRIPT_MAX_MIB = 384;
 /** Blocks of roots and lists that an emptied volume may have and a new one not. */
 const META_LEFT_MAX_BLOCKS = 32;
+
+/** Whether this kernel can be told to forget inodes: FUSE_NOTIFY_PRUNE came with 6.18. */
+const [MAJOR = 0, MINOR = 0] = release().split('.').map(Number);
+const PRUNES = MAJOR > 6 || (MAJOR === 6 && MINOR >= 18);
 
 /** The directories of one layout and the path of file `nr` in it. */
 interface Layout {
@@ -47,6 +59,16 @@ function layout(root: string, dirs: number): Layout {
 function peakMib(rig: Rig): number {
   const kib = /VmHWM:\s*(\d+) kB/.exec(fs.readFileSync(`/proc/${rig.daemonPid}/status`, 'utf8'));
   return Number(kib?.[1] ?? Infinity) / 1024;
+}
+
+/** How many inodes the kernel has once it has done what it was asked to. */
+function kernelInodes(rig: Rig): number {
+  let now = rig.counters().kernelInodes;
+  for (let i = 0; i < POLLS_MAX && now > KERNEL_INODES_MAX * KERNEL_INODES_SLACK; i++) {
+    sleepMs(POLL_MS);
+    now = rig.counters().kernelInodes;
+  }
+  return now;
 }
 
 /** Reads whole directories. @returns how often each file was seen, and names that none has */
@@ -96,10 +118,14 @@ for (const [name, dirs] of [['one directory', 1], [`${DIRS} directories`, DIRS]]
       const mib = rig.daemonPid === 0 ? 0 : peakMib(rig);
       tt.comment(`${what}: ${((nowMs - sinceMs) / 1000).toFixed(1)} s, peak ${mib.toFixed(0)} MiB`);
       tt.ok(mib <= CORES_MAX_MIB + JAVASCRIPT_MAX_MIB, `memory has its limits: ${what}`);
+      if (mib > 0 && PRUNES) {
+        const kept = kernelInodes(rig);
+        tt.ok(kept <= KERNEL_INODES_MAX * KERNEL_INODES_SLACK, `the kernel keeps ${kept} inodes`);
+      }
       sinceMs = performance.now();
     };
 
-    rig.mount();
+    rig.mount(MOUNT_OPTIONS);
     for (const dir of at.dirs) fs.mkdirSync(dir, { recursive: true });
     const inos = new Float64Array(FILES);
     for (let nr = 0; nr < FILES; nr++) {
@@ -116,7 +142,7 @@ for (const [name, dirs] of [['one directory', 1], [`${DIRS} directories`, DIRS]]
     tt.equal(used(rig).inodes, empty.inodes + FILES + 1 + (dirs === 1 ? 0 : dirs), 'inodes');
     step('checked');
 
-    rig.mount('orphan_scan_delay_ms=500');
+    rig.mount(MOUNT_OPTIONS);
     tt.strictSame(lookUp(at, inos, seeded(dirs)), [], 'names are found after a remount');
     step('looked up');
     tt.strictSame(listed(at), { once: FILES, other: [] }, 'and are listed once');
