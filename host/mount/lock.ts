@@ -198,6 +198,7 @@ export class LockClient {
   private recoverOrder: ClientLock[] | null = null;
   private nextRefreshGen = 1;
   private isShutdown = false;
+  private isForced = false;
 
   private readonly count: Counters;
 
@@ -254,6 +255,7 @@ export class LockClient {
    * @throws (rejects) ESHUTDOWN during unmount, ENOLINK when forced
    */
   request(kind: LockKind, arg: number, mode: LockMode): Promise<void> {
+    if (this.isForced) return Promise.reject(errnoError('ENOLINK', 'the mount was forced down'));
     if (this.isShutdown) return Promise.reject(errnoError('ESHUTDOWN', 'the mount is going away'));
     const lock = this.find(kind, arg) ?? this.create(kind, groupOf(kind, arg));
     if (modeServes(lock.mode, mode)) return Promise.resolve();
@@ -383,6 +385,12 @@ export class LockClient {
   shutdown(): void {
     this.isShutdown = true;
     for (const lock of [...this.locks.values()]) this.wake(lock);
+  }
+
+  /** The forced end: whoever waits for a lock fails, because no server will grant it. */
+  force(): void {
+    this.isForced = true;
+    this.shutdown();
   }
 
   /** The connection is gone for good: forgets all locks. */

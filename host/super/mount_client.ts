@@ -271,6 +271,7 @@ export class MountClient {
     this.forced = true;
     this.trans.force();
     this.coreLocks.force();
+    this.locks.force();
     void this.loops.stopScan();
     void this.client.force();
     void this.member?.force();

@@ -167,3 +167,16 @@ t.test('block 0 is never taken from a list of free blocks', async (t) => {
     t.notOk(written.includes(0), `entry ${at}`);
   }
 });
+
+t.test('who waits for a lock fails once the mount is given up', async (t) => {
+  const { w, v } = await used();
+  const m = await w.run(SimMount.start(w.host(1), v, { slotNr: 0 }));
+  const other = await w.run(SimMount.start(w.host(2), v, { slotNr: null }));
+  await w.run(m.kernel.create(ROOT_INO, 'held'));
+  m.crash();
+  const create = failure(w, other.kernel.create(ROOT_INO, 'two'));
+  const lookup = failure(w, other.kernel.lookup(ROOT_INO, 'three'));
+  await w.clock.advance(10_000);
+  other.client.force();
+  t.match([(await create).errno, (await lookup).errno], ['ENOLINK', 'ENOLINK']);
+});
