@@ -173,7 +173,9 @@ export class Extents {
     const key = items.found;
     out.len = key.third;
     out.start = key.second - key.third + 1;
-    if (n !== EXTENT_VAL_BYTES || key.third < 1 || out.start < 0 || key.second > BLOCK_MAX) {
+    // with anything in `fourth`, `after` would find the same item for ever
+    if (n !== EXTENT_VAL_BYTES || key.fourth !== 0 || key.third < 1 || out.start < 0 ||
+      key.second > BLOCK_MAX) {
       throw this.damaged(ino, key.second, key.third);
     }
     out.blkno = u64(items.val, 0);

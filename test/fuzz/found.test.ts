@@ -121,6 +121,21 @@ t.test('extents outside of the data area are damage to whoever meets them', asyn
   }
 });
 
+t.test('an extent whose key has a fourth part is damage, not the same one for ever', async (t) => {
+  const { w, v } = await used();
+  let ino = 0;
+  edit(v, (victim) => {
+    victim.editItem({ zone: 16, type: 28 }, (i) => {
+      ino = Number(i.key.first);
+      return { ...i, key: { ...i.key, fourth: 255 } };
+    });
+  });
+  const m = await w.run(SimMount.start(w.host(1), v));
+  t.equal((await failure(w, m.kernel.read(ino, 0, 4096))).code, 'EXTENT_ITEM');
+  t.equal((await failure(w, m.kernel.setattr(ino, { valid: 8, size: 1 }))).code, 'EXTENT_ITEM');
+  await w.run(m.unmount());
+});
+
 t.test('data that was never written is not read once the mount is given up', async (t) => {
   const { w, v } = await used();
   const m = await w.run(SimMount.start(w.host(1), v));
