@@ -73,6 +73,11 @@ export class KeyWindow implements FoundKey {
     };
   }
 
+  /** Whether `second` and `third` are what the key has. */
+  get isExact(): boolean {
+    return Number.isSafeInteger(this.second) && Number.isSafeInteger(this.third);
+  }
+
   set(k: WideKey): void {
     const { view, ptr } = this;
     view.setBigUint64(ptr, k.first, true);
@@ -121,8 +126,16 @@ export class CoreItems implements Items {
 
   next(lock: LockPtr, zone: number, first: number, type: number, second: number,
     third: number, fourth: number, lastSecond: number): number {
-    return this.looked(lock,
+    const n = this.looked(lock,
       this.x.itemNext(lock, zone, first, type, second, third, fourth, lastSecond));
+    // A caller that goes on from a rounded number may stay where it is.
+    if (n !== ABSENT && !this.found.isExact) {
+      throw new ScoutfsError('ITEM_KEY', 'EIO', {
+        message: `damaged item: ${this.found.secondBig}.${this.found.wide().third} in the key of ` +
+          `type ${type} of ${first}`,
+      });
+    }
+    return n;
   }
 
   lookupName(lock: LockPtr, dirIno: number, nameLen: number): number {

@@ -66,7 +66,8 @@ export interface Items {
   /**
    * First item at or after the key whose key is at most
    * (zone, first, type, lastSecond, all ones, all ones). Fills `found` and the value window.
-   * @returns value length or ABSENT  @throws Wait
+   * @returns value length or ABSENT
+   * @throws Wait; EIO when `second` or `third` of the found key is above 2^53 - 1: damage
    */
   next(lock: LockPtr, zone: number, first: number, type: number, second: number,
     third: number, fourth: number, lastSecond: number): number;

@@ -136,6 +136,24 @@ t.test('an extent whose key has a fourth part is damage, not the same one for ev
   await w.run(m.unmount());
 });
 
+t.test('an xattr with an id that no number holds is damage, not a list without end', async (t) => {
+  const { w, v } = await used();
+  let ino = 0;
+  const first = await w.run(SimMount.start(w.host(1), v));
+  const { ino: two } = await w.run(first.kernel.create(ROOT_INO, 'two'));
+  await w.run(first.kernel.setxattr(two, 'user.a', new Uint8Array(3)));
+  await w.run(first.unmount());
+  edit(v, (victim) => {
+    victim.editItem({ zone: 16, type: 8 }, (i) => {
+      ino = Number(i.key.first);
+      return { ...i, key: { ...i.key, third: 2n ** 63n } };
+    });
+  });
+  const m = await w.run(SimMount.start(w.host(1), v));
+  t.equal((await failure(w, m.kernel.listxattr(ino))).code, 'ITEM_KEY');
+  await w.run(m.unmount());
+});
+
 t.test('data that was never written is not read once the mount is given up', async (t) => {
   const { w, v } = await used();
   const m = await w.run(SimMount.start(w.host(1), v));
