@@ -11,6 +11,7 @@ import { Key, LOG_TREES_FINALIZED, LOG_TREES_ZONE, LogTrees } from '../core/form
 import { compareKeys, decKey, incKey, keyBytes, makeKey } from '../core/keys.js';
 import type { TreeReader } from '../core/trees.js';
 import { decode, viewOf } from '../net/messages.js';
+import { ScoutfsError } from '../observe/errors.js';
 import { sized } from './commit.js';
 
 const U64_MAX = 0xffffffffffffffffn;
@@ -20,8 +21,12 @@ export interface LogTreesItem {
   lt: LogTrees;
 }
 
+function keyOf(rid: bigint, nr: number | bigint): Key {
+  return makeKey({ zone: LOG_TREES_ZONE, first: rid, second: BigInt(nr) });
+}
+
 export function logTreesKey(rid: bigint, nr: number | bigint): Uint8Array {
-  return keyBytes(makeKey({ zone: LOG_TREES_ZONE, first: rid, second: BigInt(nr) }));
+  return keyBytes(keyOf(rid, nr));
 }
 
 export function isFinalized(lt: LogTrees): boolean {
@@ -32,9 +37,16 @@ export function isOpen(lt: LogTrees): boolean {
   return !isFinalized(lt);
 }
 
-function itemOf(val: Uint8Array): LogTreesItem {
+/** @throws EIO for an item under another key than its own: writing it would make a second one */
+function itemOf(key: Key, val: Uint8Array): LogTreesItem {
   const bytes = sized(val, LogTrees.size, 'log_trees');
-  return { bytes, lt: decode(LogTrees, bytes) };
+  const lt = decode(LogTrees, bytes);
+  if (compareKeys(key, keyOf(lt.rid, lt.nr)) !== 0) {
+    throw new ScoutfsError('LOG_TREES_KEY', 'EIO', {
+      message: `log tree ${lt.rid.toString(16)}.${lt.nr} is stored under another key`,
+    });
+  }
+  return { bytes, lt };
 }
 
 async function lastBefore(space: TreeReader, root: Ptr, key: Uint8Array):
@@ -42,7 +54,7 @@ Promise<{ key: Key; item: LogTreesItem } | null> {
   const found = await space.prev(root, key);
   if (found === null) return null;
   const k = Key.read(viewOf(found.key), 0);
-  return k.zone === LOG_TREES_ZONE ? { key: k, item: itemOf(found.val) } : null;
+  return k.zone === LOG_TREES_ZONE ? { key: k, item: itemOf(k, found.val) } : null;
 }
 
 /** The item of `rid` with the greatest nr. */
@@ -68,8 +80,9 @@ AsyncGenerator<LogTreesItem> {
 /** Every item in the order of keys. */
 export async function* allLogTrees(space: TreeReader, root: Ptr): AsyncGenerator<LogTreesItem> {
   const end = decKey(makeKey({ zone: LOG_TREES_ZONE + 1 }));
-  for await (const { val } of itemsBetween(space, root, makeKey({ zone: LOG_TREES_ZONE }), end)) {
-    yield itemOf(val);
+  const start = makeKey({ zone: LOG_TREES_ZONE });
+  for await (const { key, val } of itemsBetween(space, root, start, end)) {
+    yield itemOf(key, val);
   }
 }
 

@@ -154,6 +154,21 @@ t.test('an xattr with an id that no number holds is damage, not a list without e
   await w.run(m.unmount());
 });
 
+t.test('a log tree under the key of another is damage, not one to retire for ever', async (t) => {
+  const w = new SimWorld(1);
+  const v = await simVolume(w);
+  const dead = await w.run(SimMount.start(w.host(1), v));
+  await w.run(dead.kernel.writeFile(ROOT_INO, 'one', new Uint8Array(5000)));
+  await w.run(dead.kernel.fsync(ROOT_INO));
+  dead.crash();
+  edit(v, (victim) => {
+    victim.editNode(victim.sb().logsRoot.ref.blkno, (items) => items.map((i) =>
+      (i.key.first === dead.rid ? { ...i, key: { ...i.key, second: 255n } } : i)));
+  });
+  const e = await failure(w, SimMount.start(w.host(1), v));
+  t.match(e.message, /log tree [0-9a-f]+\.1 is stored under another key/);
+});
+
 t.test('data that was never written is not read once the mount is given up', async (t) => {
   const { w, v } = await used();
   const m = await w.run(SimMount.start(w.host(1), v));
