@@ -34,6 +34,8 @@ export const CONNECT_TIMEOUT_MS = 1000;
 export const ALLOC_INODES_NR = 10_240;
 /** While a farewell is unanswered: how often to look whether it was processed. */
 const FAREWELL_POLL_MS = 1000;
+/** Of so many failures in a row to look for the server one is logged: two a minute. */
+const LOOK_LOG_EVERY = 300;
 
 /** What the server asks of a mount. */
 export interface ServerRequests {
@@ -58,6 +60,8 @@ export interface ClientDeps {
   silenceTimeoutMs: number;
   /** Where the device says the server is; null when it names none. */
   findServer(): Promise<Endpoint | null>;
+  /** `findServer` has rejected, `times` in a row. */
+  lookFailed?(error: ScoutfsError, times: number): void;
   /** Is our mounted client item still on the device? Rejects when that cannot be told. */
   isMounted(): Promise<boolean>;
   handlers: ServerRequests;
@@ -66,6 +70,7 @@ export interface ClientDeps {
 export class Client {
   private readonly conn: NetClient;
   private ended = false;
+  private lookFailures = 0;
   private loopDone: Promise<void> = Promise.resolve();
   private leave: (() => void) | null = null;
   private wake: (() => void) | null = null;
@@ -290,7 +295,7 @@ export class Client {
       this.leave();
       return false;
     }
-    const at = await this.d.findServer();
+    const at = await this.lookForServer();
     if (at === null || this.ended) return false;
     const socket = await this.d.net.connect(at,
       { timeoutMs: CONNECT_TIMEOUT_MS, silenceTimeoutMs: this.d.silenceTimeoutMs });
@@ -303,6 +308,22 @@ export class Client {
         error?.message ?? 'closed by the server'}`);
     }
     return useful;
+  }
+
+  private async lookForServer(): Promise<Endpoint | null> {
+    try {
+      const at = await this.d.findServer();
+      this.lookFailures = 0;
+      return at;
+    } catch (e) {
+      const error = asScoutfsError(e);
+      this.lookFailures += 1;
+      if (this.lookFailures % LOOK_LOG_EVERY === 1) {
+        this.d.log.warn(`client: cannot look for the server: ${error.message}; trying again`);
+      }
+      this.d.lookFailed?.(error, this.lookFailures);
+      return null;
+    }
   }
 
   /** Has our farewell been processed? What cannot be read is no proof. */

@@ -54,6 +54,8 @@ const ITEM_SHARE = 0.3;
 const MIB = 1024 * 1024;
 /** A starting mount gives up when this many servers of its own have failed. */
 const SERVER_STARTS_MAX = 3;
+/** Failures in a row to look for the server, ten a second, before a mount that begins gives up. */
+const LOOK_FAILURES_MAX = 50;
 /** A lock taken away less than this ago is not worth kernel caching (fuse.md 5.1). */
 const CONTENDED_MS = 200;
 /** Unused inodes of a lock that went away are pruned this much later (fuse.md 5.3 step 8). */
@@ -115,6 +117,7 @@ export class MountClient {
       },
       silenceTimeoutMs: options.tcpKeepaliveTimeoutMs,
       findServer: () => findServer(metaDevice, dataDevice, sb.fmtVers),
+      lookFailed: (e, times) => { if (times >= LOOK_FAILURES_MAX) this.giveUpStart?.(e); },
       isMounted: () => lookup.isMounted(),
       handlers: {
         grant: (lock) => { this.locks.grant(lock); },

@@ -78,6 +78,27 @@ t.test('a mount whose quorum block cannot be read or written fails', async (t) =
   }
 });
 
+t.test('a client that cannot read where the server is fails, and waits once it was up', async (t) => {
+  const { w, v } = await used();
+  const server = await w.run(SimMount.start(w.host(1), v, { slotNr: 0 }));
+  const dead = (io: DeviceIo): Fate => (io.kind === 'read' ? 'fail' : 'do');
+  const other = await w.run(SimMount.start(w.host(2), v, { slotNr: null }));
+  server.crash();
+  v.meta.faults = dead;
+  const create = w.clock.until(other.kernel.create(ROOT_INO, 'two'), LIMIT_MS * 2);
+  await w.clock.advance(10_000);
+  v.meta.faults = null;
+  const again = await w.run(SimMount.start(w.host(1), v, { slotNr: 0 }));
+  t.ok((await create).ino > 0, 'a mount that was up waits for its device');
+  again.crash();
+  other.crash();
+  // the super block is read when the mount begins
+  const opened = v.meta.stats.reads + 1;
+  v.meta.faults = (io) => (io.nr > opened ? dead(io) : 'do');
+  t.equal((await failure(w, SimMount.start(w.host(3), v, { slotNr: null }))).errno, 'EIO');
+  t.ok(v.meta.stats.reads > opened, 'it has tried to find the server');
+});
+
 t.test('a mount whose metadata device takes no writes any more fails', async (t) => {
   for (const allowed of [2, 5, 9]) {
     const { w, v } = await used();
