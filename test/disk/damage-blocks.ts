@@ -184,6 +184,14 @@ export const BLOCK_CASES: Case[] = [
     hurt: inLeaf((b) => { b.setUint8(48 + 8 + 30, 1); }) },
   { id: 'CHK_BTREE_PARENT_ITEM', what: 'a parent item with a seq',
     hurt: (v) => { v.editBlock(parent(v), (b) => { b.setUint8(48 + 40, 1); }); } },
+  { id: 'CHK_BTREE_PARENT_ITEM', what: 'a reference of one byte at the end of its block',
+    also: ['CHK_BTREE_ITEM_BYTES', 'CHK_BTREE_VALUE'],
+    hurt: (v) => {
+      v.editBlock(parent(v), (b) => {
+        b.setUint16(48 + 48, 65535, true);
+        b.setUint16(48 + 50, 1, true);
+      });
+    } },
   { id: 'CHK_BTREE_FLAGS', what: 'a deletion item in the fs tree', hurt: (v) => {
     v.addItems(item(key(16, 400, 4), undefined, 5n, 1));
   } },

@@ -293,6 +293,7 @@ export class BtreeBlockCheck {
   /** True if the value of the item at `o` can be read; whether it overlaps another or not. */
   static valueUsable(v: DataView, o: number, level: number): boolean {
     const len = v.getUint16(o + ITEM_VAL_LEN, true);
+    if (level > 0 && len !== REF_BYTES) return false;
     const end = level === 0 ? BLOCK_LG_SIZE - BTREE_LEAF_ITEM_HASH_BYTES : BLOCK_LG_SIZE;
     return len <= BTREE_MAX_VAL_LEN && v.getUint16(o + ITEM_VAL_OFF, true) + len <= end;
   }
