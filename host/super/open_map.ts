@@ -81,6 +81,12 @@ export class MountOpenMap implements OpenMap {
 /** Groups whose answer is remembered. */
 const KNOWN_MAX = 1024;
 
+function isOrphanKey(k: Key): boolean {
+  return k.zone === ORPHAN_ZONE && k.first === 0n && k.type === ORPHAN_TYPE &&
+    k.second < BigInt(Number.MAX_SAFE_INTEGER) && k.third === 0n && k.fourth === 0;
+}
+
+/** Numbers of inodes with an orphan item, from `from` on; up to the first damaged key. */
 async function readOrphans(core: Core, fsRoot: BtreeRoot, from: number): Promise<number[]> {
   const root = new Rec(core, BtreeRoot.size);
   BtreeRoot.write(core.view, root.ptr, fsRoot);
@@ -93,7 +99,8 @@ async function readOrphans(core: Core, fsRoot: BtreeRoot, from: number): Promise
       }));
       if (at === null) break;
       const key = Key.read(new DataView(at.key.buffer, at.key.byteOffset), 0);
-      if (key.zone !== ORPHAN_ZONE || key.type !== ORPHAN_TYPE) break;
+      // a scan that went on from a damaged key could stay where it is
+      if (!isOrphanKey(key)) break;
       inos.push(Number(key.second));
       ino = Number(key.second) + 1;
     }

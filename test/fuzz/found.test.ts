@@ -190,6 +190,22 @@ t.test('a log tree under the key of another is damage, not one to retire for eve
   t.match(e.message, /log tree [0-9a-f]+\.1 is stored under another key/);
 });
 
+t.test('a damaged orphan item does not keep the scan for ever', async (t) => {
+  for (const key of [{ first: 1n }, { second: 2n ** 63n }, { third: 1n }, { fourth: 7 }]) {
+    const { w, v } = await used();
+    edit(v, (victim) => {
+      victim.addItems({
+        key: { zone: 8, first: 0n, type: 4, second: 1030n, third: 0n, fourth: 0, ...key },
+        seq: 1n, flags: 0, value: new Uint8Array(0),
+      });
+    });
+    const m = await w.run(SimMount.start(w.host(1), v, { options: 'orphan_scan_delay_ms=100' }));
+    await w.clock.advance(2000);
+    await w.run(m.unmount());
+    t.pass(JSON.stringify(Object.keys(key)));
+  }
+});
+
 t.test('data that was never written is not read once the mount is given up', async (t) => {
   const { w, v } = await used();
   const m = await w.run(SimMount.start(w.host(1), v));
