@@ -47,11 +47,13 @@ export function core_init(slotNr: i32, mergeWindow: i32): i32 {
   const memoryEnd = <usize>memory.size() << 16;
   const slots = memoryEnd - (<usize>slotNr << 16);
   const bytes = mergeWindow > 0 ? mergeArenaBytes(mergeWindow) : 0;
+  const heapAt = (__heap_base + 63) & ~63;
+  // Signed: what does not fit must not wrap around to a high address.
+  const room = <i64>slots - <i64>bytes - <i64>blockTableBytes(slotNr) - <i64>heapAt;
+  if (room <= 65536 + 63) return -ENOMEM;
   mergeWindowMax = mergeWindow;
   const tables = (slots - <usize>bytes - <usize>blockTableBytes(slotNr)) & ~63;
   arenaSet((tables + <usize>blockTableBytes(slotNr) + 15) & ~15, bytes);
-  const heapAt = (__heap_base + 63) & ~63;
-  if (<i64>tables <= <i64>heapAt + 65536) return -ENOMEM;
   blockInit(tables, slots, slotNr);
   heapInit(heapAt, tables);
   return <i32>(tables - heapAt);

@@ -27,7 +27,9 @@ import { decode, encode, viewOf } from '../net/messages.js';
 import type { Counters } from '../observe/counters.js';
 import { ERRNO, ScoutfsError, asScoutfsError } from '../observe/errors.js';
 
-const WINDOW_BYTES = 2 * 1024 * 1024;
+/** What is merged at a time, if the memory allows: the core needs five times as much. */
+const WINDOW_MAX_BYTES = 2 * 1024 * 1024;
+const WINDOW_SHARE = 1 / 16;
 /** Share of the memory that one job's dirty blocks may fill. */
 const DIRTY_SHARE = 1 / 3;
 const ALLOC_LOW_BLOCKS = 10;
@@ -45,10 +47,12 @@ export class LogMergeWorker {
   /** For other work of the same thread, too. */
   readonly core: Core;
   readonly dirtyMaxBlocks: number;
+  private readonly windowBytes: number;
 
   constructor(private readonly device: Device, fsid: bigint, random: Random,
     memoryBytes = MEMORY_BYTES) {
-    this.core = new Core(random, { memoryBytes, mergeWindowBytes: WINDOW_BYTES });
+    this.windowBytes = Math.min(WINDOW_MAX_BYTES, Math.floor(memoryBytes * WINDOW_SHARE));
+    this.core = new Core(random, { memoryBytes, mergeWindowBytes: this.windowBytes });
     this.dirtyMaxBlocks = Math.floor(memoryBytes * DIRTY_SHARE / BLOCK_LG_SIZE);
     this.core.setVolume(device, fsid, Math.floor(device.sizeBytes / BLOCK_LG_SIZE));
   }
@@ -115,7 +119,7 @@ export class LogMergeWorker {
     try {
       const subtree = req.flags % 2 === LOG_MERGE_REQUEST_SUBTREE ? 1 : 0;
       core.x.merge_start(space.al, space.ws, root.ptr, roots.ptr, inputs.length, start.ptr, end.ptr,
-        subtree, this.dirtyMaxBlocks, ALLOC_LOW_BLOCKS, WINDOW_BYTES);
+        subtree, this.dirtyMaxBlocks, ALLOC_LOW_BLOCKS, this.windowBytes);
       const r = await core.runSteps(() => core.x.merge_run(), () => core.x.merge_progress());
       if (r === -ERRNO.ERANGE) {
         core.x.merge_next(start.ptr);
