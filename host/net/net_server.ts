@@ -5,7 +5,8 @@
  * new, answered, and joined to the client's peer: the one it had, when this server
  * knows the rid, or a fresh one. Sockets come and go; a peer is given up
  *
- *   - 20 s after its last socket ended: `lost` is told, so that the client is fenced
+ *   - 20 s after its last socket ended: `lost` is told, so that the client is fenced; also
+ *     when that socket ended while its first greeting was being recorded
  *   - at once when its farewell was answered
  *   - when the server stops, silently
  *
@@ -70,6 +71,8 @@ interface Client {
   rid: bigint;
   from: Endpoint;
   greetingId: number;
+  /** its greeting was answered once */
+  met: boolean;
   timer: TimerHandle | null;
 }
 
@@ -193,8 +196,16 @@ export class NetServer {
         throw e;
       }
     }
-    if (this.stopped || !framed.isOpen) return;
-    this.join(incoming, header, g, quorum);
+    if (this.stopped) return;
+    if (framed.isOpen) this.join(incoming, header, g, quorum);
+    else if (g.serverTerm === 0 && !this.clients.has(g.rid)) this.missed(g.rid, header.id, framed);
+  }
+
+  /** A mount was recorded, but its socket has ended meanwhile: it comes back, or is fenced. */
+  private missed(rid: bigint, greetingId: number, framed: FramedSocket): void {
+    const client = this.newClient(rid, framed.remote);
+    client.greetingId = greetingId;
+    this.waitForReturn(client);
   }
 
   /** Matches a valid greeting with the client's peer, or makes one (net.md 7.3). */
@@ -231,16 +242,16 @@ export class NetServer {
       fsid: this.me.fsid, fmtVers: this.me.fmtVers, serverTerm: this.me.term, rid: g.rid, flags: 0n,
     })));
     client.peer.attach(framed);
-    this.hooks.greeted({
-      rid: g.rid, firstContact: old === undefined, quorum, from: framed.remote,
-    });
+    const firstContact = !client.met;
+    client.met = true;
+    this.hooks.greeted({ rid: g.rid, firstContact, quorum, from: framed.remote });
   }
 
   private newClient(rid: bigint, from: Endpoint): Client {
     const peer = new Peer({ request: (r) => { this.dispatch(rid, r); } }, this.counters);
     // Its greeting response has the first seq.
     peer.nextSeq = 2;
-    const client: Client = { peer, rid, from, greetingId: 0, timer: null };
+    const client: Client = { peer, rid, from, greetingId: 0, met: false, timer: null };
     this.clients.set(rid, client);
     return client;
   }
@@ -282,6 +293,10 @@ export class NetServer {
       this.drop(client);
       return;
     }
+    this.waitForReturn(client);
+  }
+
+  private waitForReturn(client: Client): void {
     client.timer = this.clock.after(RECONNECT_WAIT_MS, () => {
       this.drop(client);
       this.hooks.lost(client.rid, client.from);

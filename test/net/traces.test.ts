@@ -41,6 +41,8 @@ class Pair {
   /** requests the client got and answers only when told */
   held: NetRequest[] = [];
   holdAnswers = false;
+  /** what making a new mount durable waits for */
+  recorded: Promise<void> = Promise.resolve();
   private readonly sockets: SimSocket[] = [];
 
   constructor(fsid = FSID) {
@@ -59,8 +61,9 @@ class Pair {
 
   newServer(term: number): NetServer {
     const server = new NetServer(this.clock, { fsid: FSID, fmtVers: 2, term }, {
-      record: async (rid) => {
+      record: (rid) => {
         this.effects.push({ server: 'insert mounted client', rid: Number(rid) });
+        return this.recorded;
       },
       greeted: (c) => {
         if (c.firstContact) this.effects.push({ server: 'first contact', rid: Number(c.rid) });
@@ -268,6 +271,29 @@ t.test('a client that comes back too late is refused before it is answered', asy
   t.equal(p.client.peer.hasSocket, false);
   await p.clock.advance(30_000);
   t.same(part(p.effects, (e) => 'server' in e), [], 'and not fenced a second time');
+});
+
+t.test('a mount whose socket ends while it is recorded', async (t) => {
+  for (const returns of [false, true]) {
+    const p = new Pair();
+    let record = (): void => undefined;
+    p.recorded = new Promise((resolve) => { record = resolve; });
+    await p.connect();
+    await p.deliverToServer();
+    await p.breakSocket();
+    record();
+    await p.clock.advance(19_000);
+    p.effects = [];
+    if (returns) {
+      await p.connect();
+      await p.deliver();
+      t.ok(p.effects.some((e) => e['server'] === 'first contact'), 'it is met when it returns');
+    }
+    p.effects = [];
+    await p.clock.advance(30_000);
+    t.same(p.effects, returns ? [] : [{ server: 'fence request', rid: Number(RID) }],
+      returns ? 'it is not fenced' : 'nobody else would ever ask for it: it is fenced');
+  }
 });
 
 t.test('a socket that never greets is forgotten quietly', async (t) => {
