@@ -380,9 +380,10 @@ export class Server {
     for (const socket of early) refuse(socket);
     await this.listener?.close();
     if (running !== null) {
+      // The last members leave together: the one that runs us must not strand the others.
+      await running.farewells.stop();
       // Nobody can begin anything new with the trees from here on.
       const committed = running.context.commits.stop();
-      await running.farewells.stop();
       await this.fenceWork;
       await running.requests.stop();
       await running.freeing.stop();

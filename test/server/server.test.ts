@@ -71,6 +71,25 @@ t.test('two mounts share a lock', async (t) => {
   t.same(await damage(v), []);
 });
 
+t.test('a server that is stopped finishes letting the last members go', async (t) => {
+  const v = await makeVolume();
+  const ts = await startServer(v);
+  const a = connect(ts.net, v, 0x50n, { quorum: true });
+  const b = connect(ts.net, v, 0x51n, { quorum: true });
+  await Promise.all([a.client.getLogTrees(), b.client.getLogTrees()]);
+  const left = Promise.all([a.client.farewell(), b.client.farewell()]);
+  // The leader's mount sees in the volume that it may go, and takes its server along.
+  let going = true;
+  for (let i = 0; going && i < 10_000; i++) going = await isMounted(v, 0x50n);
+  t.notOk(going, 'the first is let go');
+  t.ok(await isMounted(v, 0x51n), 'and the other is not yet');
+  await ts.server.stop();
+  t.notOk(await isMounted(v, 0x51n), 'the other would have waited for a leader for ever');
+  await left;
+  await Promise.all([a.client.stop(), b.client.stop()]);
+  t.same(await damage(v), []);
+});
+
 t.test('the next server hears of locks before it grants any', async (t) => {
   const v = await makeVolume();
   const one = await startServer(v);
