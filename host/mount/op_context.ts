@@ -6,7 +6,9 @@
  * is granted is counted as a user for as long as the operation lives, so waiting for
  * a later lock never loses an earlier one. A lock that comes before one already held
  * and is not free at once would break the order that prevents deadlocks: then the
- * operation lets go of everything, waits for that lock alone, and starts over.
+ * operation lets go of everything and starts over. What it has been found to need is its
+ * plan from then on, taken in order before anything else: without it two mounts could take
+ * the same locks from each other for ever, each time one of them had let go.
  *
  * The objects are pooled: an operation that waits for nothing allocates nothing.
  * Source: inode.md 1, lock.md 2.2.
@@ -28,11 +30,21 @@ const ORDER_OF: Record<LockKind, number> = {
 };
 /** Inode numbers and seqs per lock. */
 const GROUP = 1024;
+/** Kinds with one lock per group. */
+const GROUPED: ReadonlySet<LockKind> =
+  new Set([LockKind.inode, LockKind.metaSeqIndex, LockKind.dataSeqIndex]);
 const META_SEQ_TYPE = 4;
 /** Locks that there is room for at first. Only a rename of a deep directory holds more. */
 const LOCKS_START = 16;
 /** Bounds what one operation can hold: one per level of the deepest path, and then some. */
 const LOCKS_MAX = 1 << 16;
+
+/** A lock that an operation has turned out to need. */
+interface Planned {
+  kind: LockKind;
+  group: number;
+  mode: LockMode;
+}
 
 export class MountOp implements Op {
   duringDrain = false;
@@ -44,6 +56,10 @@ export class MountOp implements Op {
     new Array<ClientLock | null>(LOCKS_START).fill(null);
   private ino = 0;
   private inoOfDir = false;
+  /** in the order of acquisition */
+  private plan: Planned[] = [];
+  /** not all of the plan is held yet */
+  private planOpen = false;
 
   constructor(
     private readonly table: LockClient, private readonly trans: Trans,
@@ -98,6 +114,8 @@ export class MountOp implements Op {
 
   unlockAll(): void {
     this.unlockFrom(0);
+    this.plan = [];
+    this.planOpen = false;
   }
 
   /** What the drain itself waits for works under the grant that is being given up, uncounted. */
@@ -112,21 +130,66 @@ export class MountOp implements Op {
   }
 
   private lock(kind: LockKind, arg: number, group: number, mode: LockMode): LockPtr {
+    if (this.planOpen) this.takePlan();
+    return this.take(kind, arg, group, mode);
+  }
+
+  private take(kind: LockKind, arg: number, group: number, mode: LockMode): LockPtr {
     const order = ORDER_OF[kind];
     const at = this.find(order, group);
     const held = (at < this.nr ? this.locks[at] : null) ?? null;
     if (held !== null && this.orders[at] === order && this.groups[at] === group) {
       if (modeServes(this.modes[at] ?? 0, mode)) return held.ptr;
       // READ held, WRITE wanted: nothing from here on may be held while waiting for it
+      this.noteHeld(at);
       this.unlockFrom(at);
+      this.note(kind, group, mode);
     }
     const got = this.table.tryLock(kind, arg, mode);
     if (got === null) {
-      if (at < this.nr) this.unlockAll();
-      throw new Wait(this.table.request(kind, arg, mode));
+      if (at >= this.nr) throw new Wait(this.table.request(kind, arg, mode));
+      this.noteHeld(0);
+      this.note(kind, group, mode);
+      this.unlockFrom(0);
+      throw new Wait(Promise.resolve());
     }
     this.insert(at, order, group, mode, got);
     return got.ptr;
+  }
+
+  /** Takes what the operation is known to need. In order, so it may be held while waiting. */
+  private takePlan(): void {
+    for (const { kind, group, mode } of this.plan) {
+      this.take(kind, GROUPED.has(kind) ? group * GROUP : 0, group, mode);
+    }
+    this.planOpen = false;
+  }
+
+  /** Plans what is held, from index `at` on. */
+  private noteHeld(at: number): void {
+    for (let i = at; i < this.nr; i++) {
+      const lock = this.locks[i] ?? null;
+      assert(lock !== null, 'a held lock');
+      this.note(lock.kind, lock.group, this.modes[i] as LockMode);
+    }
+  }
+
+  private note(kind: LockKind, group: number, mode: LockMode): void {
+    const order = ORDER_OF[kind];
+    const { plan } = this;
+    this.planOpen = true;
+    let at = 0;
+    for (const p of plan) {
+      const o = ORDER_OF[p.kind];
+      if (o === order && p.group === group) {
+        if (!modeServes(p.mode, mode)) p.mode = mode;
+        return;
+      }
+      if (o > order || (o === order && p.group > group)) break;
+      at += 1;
+    }
+    assert(plan.length < LOCKS_MAX, 'an operation needs too many locks');
+    plan.splice(at, 0, { kind, group, mode });
   }
 
   /** Index of the first held lock that is not before (order, group). */
