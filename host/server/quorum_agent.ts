@@ -14,8 +14,9 @@
  * driver asks `heartbeatIfDue`.
  *
  * Invariants
- *   - terms only increase; at most one vote is given per term, and none in the term
- *     this mount started in, because a vote given before a restart is not remembered
+ *   - terms only increase; at most one vote is given per term, a candidate's own counted,
+ *     and none in the term this mount started in, because a vote given before a restart is
+ *     not remembered
  *   - an election starts only in a step that found no message, so that a late wake-up
  *     does not overlook heartbeats that are waiting
  *   - leadership ends when the server is down, whoever stopped it
@@ -86,6 +87,8 @@ export class QuorumAgent {
   }
 
   private readonly startTerm: number;
+  /** The last term in which it was a candidate: its vote was its own. */
+  private stoodTerm = 0;
 
   /** The first thing to do. */
   begin(): Action[] {
@@ -154,6 +157,7 @@ export class QuorumAgent {
   private stand(nowMs: number, out: Action[]): void {
     this.role = 'candidate';
     this.term += 1;
+    this.stoodTerm = this.term;
     this.votedFor = NO_VOTE;
     this.voteBits = 1 << this.cfg.slot;
     this.electionWait(nowMs);
@@ -202,6 +206,9 @@ export class QuorumAgent {
   private voteFor(msg: QuorumMsg | null, out: Action[]): void {
     if (this.role !== 'follower' || msg?.type !== QUORUM_MSG_REQUEST_VOTE) return;
     if (this.votedFor !== NO_VOTE || this.term === this.startTerm) return;
+    // Upstream votes here: a leader that resigned could help another one into its own term,
+    // whose server the clients then took for the one they had lost.
+    if (this.term === this.stoodTerm) return;
     this.votedFor = msg.from;
     out.push({ do: 'send', type: QUORUM_MSG_VOTE, term: this.term, to: [msg.from] });
   }

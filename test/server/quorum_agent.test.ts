@@ -116,6 +116,22 @@ t.test('no vote is given in the term the mount started in', async (t) => {
   t.same(ask(6).flatMap(textOf), ['write TERM term 6', 'send VOTE term 6 to 1']);
 });
 
+t.test('a member that stood in a term gives no vote in it', async (t) => {
+  const agent = new QuorumAgent({
+    slot: 0, present: [0, 1, 2], heartbeatTimeoutMs: () => 10_000, electionTimeoutMs: () => 300,
+  }, 5, false, 0);
+  agent.step(301, null, 'down');
+  agent.step(302, { type: F.QUORUM_MSG_VOTE, term: 6, from: 1 }, 'down');
+  t.equal(agent.role, 'leader');
+  agent.step(303, null, 'starting');
+  agent.step(400, null, 'down');
+  t.equal(agent.role, 'follower', 'its server has failed');
+  const ask = (term: number): string[] =>
+    agent.step(410, { type: F.QUORUM_MSG_REQUEST_VOTE, term, from: 2 }, 'down').flatMap(textOf);
+  t.same(ask(6), [], 'a second leader of the term would be taken for the first');
+  t.same(ask(7), ['write TERM term 7', 'send VOTE term 7 to 2']);
+});
+
 t.test('a late wake-up with heartbeats waiting does not stand', async (t) => {
   const agent = new QuorumAgent({
     slot: 0, present: [0, 1, 2], heartbeatTimeoutMs: () => 10_000, electionTimeoutMs: () => 300,
