@@ -261,12 +261,14 @@ export class MountClient {
     for (const ino of [...this.session?.inos() ?? []]) this.fs.evict(ino);
     await this.fs.deletionsDone();
     await this.loops.stop();
+    // From here on locks are given away without a look at what was changed under them.
+    await this.trans.sync();
     this.locks.shutdown();
     await this.trans.stop();
     await this.client.farewell();
     await this.client.stop();
-    await this.member?.stop();
-    this.memberFiles?.close();
+    // Everything is kept and told by now: an end that cannot be recorded is no failure.
+    await this.stopMember();
   }
 
   /** Nothing is written any more; the server is not told. */
@@ -284,7 +286,16 @@ export class MountClient {
   async destroy(): Promise<void> {
     await this.loops.stop();
     await this.client.force();
-    await this.member?.stop();
+    await this.stopMember();
+  }
+
+  private async stopMember(): Promise<void> {
+    try {
+      await this.member?.stop();
+    } catch (e) {
+      this.log.error(`quorum: ${asScoutfsError(e).message}`);
+    }
+    this.member = null;
     this.memberFiles?.close();
   }
 
