@@ -67,7 +67,8 @@ interface Pending {
 /** Chances in percent that a cut keeps a unit; one is drawn for each cut. */
 const KEEP_PERCENT = [0, 10, 50, 90, 100] as const;
 
-const ITSELF: DeviceUser = { name: 'itself', alive: () => true };
+/** Who reads and writes a device that nobody has opened. */
+export const ITSELF: DeviceUser = { name: 'itself', alive: () => true };
 
 export class SimDevice implements Device {
   readonly isBlockDevice = false;

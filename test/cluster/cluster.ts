@@ -19,7 +19,7 @@ import { installMemoryPool, releaseMemories } from './memory.js';
 import { Model, ModelMount } from './model.js';
 import { Nemesis } from './nemesis.js';
 import { Observer } from './observe.js';
-import { WriterOracle, locksOf, watchLocks } from './oracles.js';
+import { LockOracle, WriterOracle, locksOf } from './oracles.js';
 import { Worker } from './work.js';
 import { ClusterWorld, NO_FAULTS } from './world.js';
 
@@ -27,6 +27,10 @@ import { ClusterWorld, NO_FAULTS } from './world.js';
 const SETTLE_LIMIT_MS = 200_000;
 /** No run that is sound sends more. */
 const SENT_MAX = 60_000;
+/** Mounts of a cluster, one is drawn. */
+const SIZES = [3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7] as const;
+/** Longer than heartbeats and elections take. */
+const STEADY_MS = 8000;
 const IDLE_LIMIT_MS = 60_000;
 const UNMOUNT_LIMIT_MS = 120_000;
 /** Room for the reserves of seven mounts. */
@@ -46,6 +50,7 @@ export interface RunOptions {
 
 export interface RunResult {
   seed: number;
+  mounts: number;
   violations: string[];
   faults: number;
   faultKinds: Map<string, number>;
@@ -60,7 +65,9 @@ export class Member {
   mount: SimMount | null = null;
   life: ModelMount | null = null;
   starting = false;
-  /** what its callers are doing, for the report of a hang */
+  /** on its way to a clean unmount */
+  leaving = false;
+  /** its callers at work, and what they are doing, for the report of a hang */
   readonly doing = new Map<Worker, string>();
   left = 0;
 
@@ -76,6 +83,8 @@ export class Cluster {
   readonly members: Member[] = [];
   readonly model: Model;
   private readonly journal: Journal;
+  private readonly writers: WriterOracle;
+  private readonly locks: LockOracle;
   private readonly observers: Observer[] = [];
   private options = '';
 
@@ -84,7 +93,8 @@ export class Cluster {
     this.world = world;
     this.journal = new Journal(volume.meta);
     this.model = new Model(this.journal, (text) => { world.note(text); }, ROOT_INO);
-    new WriterOracle(world, this.model, this.journal);
+    this.writers = new WriterOracle(world, this.model, this.journal);
+    this.locks = new LockOracle(() => this.living(), this.model);
   }
 
   /** Runs one seed from its beginning to its end. */
@@ -99,7 +109,7 @@ export class Cluster {
 
   private static async runSeed(seed: number, opts: RunOptions): Promise<RunResult> {
     const world = new ClusterWorld(seed);
-    const mounts = 3 + world.below(10) % 4 % 3 + (world.below(20) === 0 ? 2 : 0);
+    const mounts = SIZES[world.below(SIZES.length)] ?? 3;
     const slots = mounts >= 5 && world.below(2) === 0 ? 5 : 3;
     const volume = await simVolume(world, { slots, metaBytes: META_BYTES, dataBytes: DATA_BYTES });
     const cluster = new Cluster(world, volume, opts);
@@ -132,10 +142,15 @@ export class Cluster {
     let faults = 0;
     for (const n of world.wire.faults.values()) faults += n;
     return {
-      seed, faults, faultKinds: world.wire.faults, violations: model.violations,
+      seed, mounts: this.members.length, faults, faultKinds: world.wire.faults, violations: model.violations,
       operations: this.observers.reduce((n, o) => n + o.operations, 0),
       simulatedMs: world.nowMs, messages: world.wire.sent, trace: world.notes,
     };
+  }
+
+  /** The host with the server that wrote last. */
+  get leader(): Member | null {
+    return this.members.find((m) => m.nr === this.writers.leaderHost) ?? null;
   }
 
   living(): SimMount[] {
@@ -157,6 +172,7 @@ export class Cluster {
       await nemesis.run(opts.faultMs ?? 8000 + world.below(20_000));
     }
     await this.settle();
+    if (this.model.violations.length === 0) await this.stay();
     if (this.model.violations.length === 0) await this.compare();
     if (this.model.violations.length === 0) await this.unmountAll();
   }
@@ -194,10 +210,11 @@ export class Cluster {
     const { world, model } = this;
     m.starting = false;
     m.mount = mount;
-    m.life = new ModelMount(mount.rid, `${m.name}/${mount.rid.toString(16).slice(0, 4)}`);
+    m.life = new ModelMount(mount.rid, `${m.name}/${mount.rid.toString(16).slice(0, 4)}`,
+      () => mount.process.alive());
     world.note(`${m.life.name} is mounted`);
     this.observers.push(new Observer(model, mount, m.life, () => world.failing));
-    watchLocks(mount, () => this.living(), model);
+    this.locks.watch(mount);
     const callers = 1 + world.below(2);
     m.doing.clear();
     for (let i = 0; i < callers; i++) this.work(m, mount, m.life, i);
@@ -210,14 +227,15 @@ export class Cluster {
     const worker: Worker = new Worker({
       mount, name: String(m.nr), below: world.below,
       began: (what) => {
-        m.doing.set(worker, what);
+        if (m.life === life) m.doing.set(worker, what);
         world.note(`${name} ${what}`);
       },
       ended: (outcome) => {
         world.note(`${name} ${m.doing.get(worker) ?? ''}: ${outcome}`);
-        m.doing.delete(worker);
+        if (m.life === life) m.doing.set(worker, 'between operations');
         m.left -= 1;
       },
+      leaves: () => m.leaving,
       synced: (seq) => { if (mount.process.alive()) model.synced(life, seq); },
       lastSeq: () => model.lastSeq(life),
       pass: () => world.gateOf(mount.process).pass(),
@@ -227,6 +245,27 @@ export class Cluster {
     worker.run().then(() => { m.doing.delete(worker); }, (e: unknown) => {
       model.violated(`${name}: ${asScoutfsError(e).message}`);
     });
+  }
+
+  /** A mount's callers end, and it is unmounted, while the others go on. */
+  leave(m: Member): void {
+    const { mount, life } = m;
+    if (mount === null || life === null || m.leaving) return;
+    m.leaving = true;
+    this.unmountOne(m, mount, life).catch((e: unknown) => {
+      this.model.violated(`unmount of ${life.name}: ${asScoutfsError(e).message}`);
+    });
+  }
+
+  private async unmountOne(m: Member, mount: SimMount, life: ModelMount): Promise<void> {
+    const { world } = this;
+    while (m.doing.size > 0 && mount.process.alive()) await world.clock.sleep(10);
+    if (!mount.process.alive()) return;
+    mount.kernel.forgetAll();
+    await mount.unmount();
+    world.note(`${life.name} is unmounted`);
+    // An unmount keeps everything.
+    this.model.synced(life, this.model.lastSeq(life));
   }
 
   /** A mount's process ends where it is; with its host, or alone. */
@@ -250,6 +289,7 @@ export class Cluster {
       m.starting = false;
     }
     this.model.powerLost();
+    this.writers.powerLost();
     return report;
   }
 
@@ -265,7 +305,7 @@ export class Cluster {
   }
 
   private noteDeath(m: Member): void {
-    if (m.life !== null) this.model.died(m.life);
+    m.leaving = false;
     m.mount = null;
     m.life = null;
     m.doing.clear();
@@ -276,9 +316,9 @@ export class Cluster {
   Promise<void> {
     const { world } = this;
     const endMs = world.nowMs + limitMs;
-    while (!done()) {
+    for (;;) {
       this.noteDeaths();
-      if (this.model.violations.length > 0) return;
+      if (this.model.violations.length > 0 || done()) return;
       if (world.wire.sent > SENT_MAX) throw new Error(`a storm of ${world.wire.sent} messages`);
       if (world.nowMs >= endMs) {
         this.describe();
@@ -303,18 +343,37 @@ export class Cluster {
     const { world, members } = this;
     world.note('faults end');
     world.rates = NO_FAULTS;
+    world.ambush = null;
     world.wire.heal();
     for (const m of members) {
       world.wire.hostUp(world.host(m.nr).addr);
       for (const p of world.host(m.nr).processes) world.gateOf(p).open();
     }
+    // Whoever was cut off or stopped finds out what it has missed.
+    await world.clock.advance(STEADY_MS);
     await this.until(() => {
       for (const m of members) if (m.mount === null) this.start(m);
-      return members.every((m) => m.mount !== null && m.doing.size === 0);
+      return world.fencing === 0
+        && members.every((m) => m.mount !== null && !m.leaving && m.doing.size === 0);
     }, 'the end of all work');
     this.model.decideAll();
     await this.until(() => this.busy().length === 0, 'the end of all waiting', IDLE_LIMIT_MS);
     for (const what of this.busy()) this.model.violated(what);
+  }
+
+  /** Without faults nothing changes: the server stays, and so do the mounts. */
+  private async stay(): Promise<void> {
+    const { world, members, writers } = this;
+    const mounts = members.map((m) => m.mount);
+    const { term } = writers;
+    await world.clock.advance(STEADY_MS);
+    this.noteDeaths();
+    members.forEach((m, i) => {
+      if (m.mount !== mounts[i]) this.model.violated(`${m.name} died although nothing failed`);
+    });
+    if (writers.term !== term) {
+      this.model.violated(`term ${writers.term} followed term ${term} although nothing failed`);
+    }
   }
 
   /** What is waited for. Deletions go on after the work. */
@@ -379,9 +438,7 @@ export class Cluster {
     world.note('unmounting');
     const all = members.map(async (m) => {
       await world.clock.sleep(world.below(2000));
-      m.mount?.kernel.forgetAll();
-      await m.mount?.unmount();
-      world.note(`${m.name} is unmounted`);
+      if (m.mount !== null && m.life !== null) await this.unmountOne(m, m.mount, m.life);
     });
     await this.finish(Promise.all(all), 'the unmount of all');
     const report = await checkVolume(volume.meta, volume.data);

@@ -15,7 +15,7 @@ const SMALL_BYTES = 4096;
 export const SUPER_OFFSET = SUPER_BLKNO * SMALL_BYTES;
 
 /** Seq of the last committed transaction, by mount. */
-type Committed = ReadonlyMap<bigint, number>;
+export type Committed = ReadonlyMap<bigint, number>;
 
 interface Known {
   committed: Committed;
@@ -31,8 +31,8 @@ export class Journal {
     this.supers.set(nameOf(this.current()), { committed: new Map(), roots: new Map() });
   }
 
-  /** A server begins to write this super block. */
-  superBegun(bytes: Uint8Array): void {
+  /** A server begins to write this super block. @returns what will be committed */
+  superBegun(bytes: Uint8Array): Committed {
     const before = this.known();
     const committed = new Map(before.committed);
     const roots = new Map<string, string>();
@@ -48,6 +48,7 @@ export class Journal {
       }
     }
     this.supers.set(nameOf(bytes), { committed, roots });
+    return committed;
   }
 
   /** The last committed transaction of a mount. */

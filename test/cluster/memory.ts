@@ -1,12 +1,18 @@
 /**
  * WebAssembly memories that are used again.
  *
- * Every core and every small block has a memory of its own, and to get one from the system
- * takes longer than all that a simulated mount does in it. So memories are kept: what a
- * run has taken comes back, zeroed, to the next.
+ * Every core has a memory of its own, and to get one from the system takes longer than all
+ * that a simulated mount does in it. So memories are kept: what a run has taken comes back,
+ * zeroed, to the next. Smaller ones are slabs that outlive a run (alignedMemory): they are
+ * never given out twice. A run that mounts again and again takes more than are kept; those
+ * are left to the collector.
  */
 
 type Memory = WebAssembly.Memory;
+
+/** Memories of cores, in WebAssembly pages of 64 KiB. */
+const KEPT_PAGES_MIN = 64;
+const KEPT_MAX = 64;
 
 const free = new Map<number, Memory[]>();
 let taken: { pages: number; memory: Memory }[] = [];
@@ -18,6 +24,7 @@ export function installMemoryPool(): void {
   installed = true;
   const Real = WebAssembly.Memory;
   const pooled = function pooled(d: { initial: number; maximum?: number }): Memory {
+    if (d.initial < KEPT_PAGES_MIN || taken.length >= KEPT_MAX) return new Real(d);
     const kept = free.get(d.initial)?.pop();
     if (kept !== undefined) new Uint8Array(kept.buffer).fill(0);
     const memory = kept ?? new Real(d);

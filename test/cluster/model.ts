@@ -14,7 +14,7 @@
  * Data that a lost transaction wrote over old data of a file may be there or not, block by
  * block (data.md: in place), until it has been read once.
  */
-import type { Journal } from './journal.js';
+import type { Committed, Journal } from './journal.js';
 
 export const BLOCK_BYTES = 4096;
 const EMPTY = Buffer.alloc(0);
@@ -52,10 +52,15 @@ export class ModelInode {
 
 /** One life of a mount. */
 export class ModelMount {
-  dead = false;
   decided = false;
 
-  constructor(readonly rid: bigint, readonly name: string) {}
+  /** `alive`: whether its process still runs */
+  constructor(readonly rid: bigint, readonly name: string, private readonly alive: () => boolean) {}
+
+  /** It writes nothing any more; what it has not committed is lost. */
+  get dead(): boolean {
+    return !this.alive();
+  }
 }
 
 interface Change {
@@ -71,6 +76,8 @@ export class Model {
   readonly inodes = new Map<number, ModelInode>();
   readonly violations: string[] = [];
   private changes: Change[] = [];
+  /** writes of file data that are under way, with the transaction that refers to them */
+  private readonly dataWrites = new Map<Promise<unknown>, { mount: ModelMount; seq: number }>();
 
   constructor(private readonly journal: Journal, private readonly note: (text: string) => void,
     rootIno: number) {
@@ -122,11 +129,6 @@ export class Model {
     for (const c of this.changes) if (c.mount === mount && c.seq <= seq) c.synced = true;
   }
 
-  /** The mount writes nothing any more; what it has not committed is lost. */
-  died(mount: ModelMount): void {
-    mount.dead = true;
-  }
-
   /** All power is gone: what remains is in the super block that the device kept. */
   powerLost(): void {
     const committed = this.journal.committedAll();
@@ -171,6 +173,22 @@ export class Model {
   }
 
   // ---- file data ----
+
+  /** The mount writes data that its transaction `seq` refers to. */
+  dataBegun(mount: ModelMount, seq: number, done: Promise<unknown>): void {
+    this.dataWrites.set(done, { mount, seq });
+    const ended = (): void => { this.dataWrites.delete(done); };
+    done.then(ended, ended);
+  }
+
+  /** These transactions are about to be committed: their data has to be there. */
+  superBegun(committed: Committed): void {
+    for (const { mount, seq } of this.dataWrites.values()) {
+      if (!mount.dead && (committed.get(mount.rid) ?? 0) >= seq) {
+        this.violated(`${mount.name}: transaction ${seq} is committed before its data is written`);
+      }
+    }
+  }
 
   /** New contents of a file; @returns the undo. */
   setData(inode: ModelInode, data: Buffer, from: number, to: number): () => void {
@@ -265,14 +283,17 @@ function overlaid(block: Buffer, data: Buffer, b: number, from: number, to: numb
   const out = Buffer.from(block);
   const start = b * BLOCK_BYTES;
   const at = Math.max(from, start);
-  data.copy(out, at - start, at, Math.min(to, start + BLOCK_BYTES));
+  const end = Math.min(to, start + BLOCK_BYTES);
+  // Contents that became shorter read as zeros behind their end.
+  out.fill(0, at - start, end - start);
+  if (at < data.length) data.copy(out, at - start, at, end);
   return out;
 }
 
 /** One block of contents, padded with zeros. */
 function blockOf(data: Buffer, b: number): Buffer {
   const out = Buffer.alloc(BLOCK_BYTES);
-  data.copy(out, 0, b * BLOCK_BYTES, (b + 1) * BLOCK_BYTES);
+  out.set(data.subarray(b * BLOCK_BYTES, (b + 1) * BLOCK_BYTES));
   return out;
 }
 

@@ -6,6 +6,8 @@ export interface Mutation {
   name: string;
   /** the rule and where it stands */
   rule: string;
+  /** seeds, from 1 on, within which it is noticed */
+  seeds?: number;
   apply(): () => void;
 }
 

@@ -1,7 +1,7 @@
 /**
  * Broken rules of the server's side: election, fencing, recovery, locks, commits.
  */
-import { NetRoots } from '../../host/core/format.js';
+import { NetRoots, QUORUM_MSG_HEARTBEAT } from '../../host/core/format.js';
 import { encode } from '../../host/net/messages.js';
 import { Commits } from '../../host/server/commit.js';
 import { FenceRequests } from '../../host/server/fence.js';
@@ -30,12 +30,12 @@ export const SERVER_MUTATIONS: readonly Mutation[] = [
   {
     name: 'quorum-deaf',
     rule: 'a heartbeat puts the election off (quorum.md 3)',
-    apply: () => patch(QuorumAgent, 'step', (real) => function f(this: Open, now, msg, server) {
-      const { deadlineMs } = this as unknown as { deadlineMs: number };
+    apply: () => patch(QuorumAgent, 'step', (real) => function f(this: Open, now, msg: Open | null,
+      server) {
+      const deadlineMs = this['deadlineMs'] as number;
       const out = real.call(this, now, msg, server);
-      if (this['role'] === 'follower' && this['term'] > 0) {
-        this['deadlineMs'] = Math.min(this['deadlineMs'] as number,
-          Math.max(deadlineMs, Number(now) + 300));
+      if (msg?.['type'] === QUORUM_MSG_HEARTBEAT && this['role'] === 'follower') {
+        this['deadlineMs'] = deadlineMs;
       }
       return out;
     }),
@@ -138,14 +138,6 @@ export const SERVER_MUTATIONS: readonly Mutation[] = [
     apply: () => patch(Commits, 'write', (real) => function f(this: Open) {
       return during((this['deps'] as Open)['device'] as Open, 'flush', done,
         () => real.call(this));
-    }),
-  },
-  {
-    name: 'get-opens-twice',
-    rule: 'a resent get returns the transaction that is open (server.md trap 2)',
-    apply: () => patch(LogTreesService, 'open', (real) => async function f(this: Open, rid, lt) {
-      const state = await (real.call(this, rid, lt) as Promise<string>);
-      return state === 'replay' ? 'stored' : state;
     }),
   },
   {

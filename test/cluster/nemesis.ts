@@ -3,8 +3,9 @@
  *
  * Packets are lost, doubled and late all the time; now and then connections are reset,
  * hosts cut off from some or all others in one direction or both, processes stopped or
- * killed, hosts switched off, clocks set; device operations are slow or fail. What was cut
- * or stopped comes back after some time, dead mounts are mounted again.
+ * killed, hosts switched off, clocks set; device operations are slow or fail. A third of it
+ * meets the host with the server, and some of that in the middle of a commit (`ambush`).
+ * What was cut or stopped comes back after some time, dead mounts are mounted again.
  */
 import type { Cluster, Member } from './cluster.js';
 import type { ClusterWorld } from './world.js';
@@ -23,6 +24,10 @@ const FAULTS: readonly Fault[] = [
   (n) => { n.reset(); },
   (n) => { n.clock(); },
   (n) => { n.powerCut(); },
+  (n) => { n.leave(); },
+  (n) => { n.ambush(); },
+  (n) => { n.ambush(); },
+  (n) => { n.ambush(); },
 ];
 
 export class Nemesis {
@@ -37,7 +42,8 @@ export class Nemesis {
     world.rates = {
       udpDrop: odds(30), udpDouble: odds(20), udpLate: odds(20), tcpSplit: odds(30),
       tcpLate: odds(10), lateMs: 1 + below(500), slowIo: odds(3),
-      failIo: below(4) === 0 ? 1 + below(4) : 0, fenceSlow: odds(50), fenceFail: odds(20),
+      slowData: below(2) === 0 ? 20 + below(80) : 0,
+      failIo: below(3) === 0 ? 1 + below(10) : 0, fenceSlow: odds(80), fenceFail: odds(20),
     };
     world.note(`rates ${JSON.stringify(world.rates)}`);
     while (world.nowMs < endMs && cluster.model.violations.length === 0) {
@@ -50,8 +56,10 @@ export class Nemesis {
     }
   }
 
+  /** Somebody; the one with the server more often than others. */
   private member(): Member {
-    const { members } = this.cluster;
+    const { members, leader } = this.cluster;
+    if (leader !== null && this.world.below(3) === 0) return leader;
     const m = members[this.world.below(members.length)];
     if (m === undefined) throw new Error('no members');
     return m;
@@ -61,23 +69,49 @@ export class Nemesis {
     return this.world.host(m.nr).addr;
   }
 
-  kill(withHost: boolean): void {
-    const m = this.member();
+  kill(withHost: boolean, m = this.member()): void {
     if (this.world.host(m.nr).processes.size === 0) return;
     this.world.fault(withHost ? 'power off' : 'kill', m.name);
     this.cluster.kill(m, withHost);
   }
 
-  pause(): void {
-    const { world } = this;
+  /** Something happens to a server or mount while it works on its devices. */
+  ambush(): void {
+    const { world, cluster } = this;
+    const kind = world.below(5);
+    world.ambush = {
+      ofServers: world.below(3) !== 0,
+      left: 1 + world.below(30),
+      strike: (p) => {
+        const m = cluster.members.find((x) => x.nr === p.host.nr);
+        if (m === undefined || !p.alive()) return;
+        if (kind <= 1) this.pause(m, 1000 + world.below(10_000));
+        else if (kind <= 3) this.kill(kind === 3, m);
+        else this.powerCut();
+      },
+    };
+  }
+
+  /** No fault, but what others have to cope with all the same. */
+  leave(): void {
     const m = this.member();
-    const ms = 100 + world.below(world.below(3) === 0 ? 30_000 : 4000);
+    this.world.note(`${m.name} leaves`);
+    this.cluster.leave(m);
+  }
+
+  pause(m = this.member(), ms = this.pauseMs()): void {
+    const { world } = this;
     for (const p of world.host(m.nr).processes) {
       const gate = world.gateOf(p);
       world.fault('pause', `${p.name} for ${ms} ms`);
       gate.close();
       world.clock.after(ms, () => { gate.open(); });
     }
+  }
+
+  private pauseMs(): number {
+    const { below } = this.world;
+    return 100 + below(below(3) === 0 ? 30_000 : 4000);
   }
 
   partition(): void {
@@ -100,11 +134,13 @@ export class Nemesis {
   }
 
   reset(): void {
-    const a = this.member();
-    const b = this.member();
-    if (a === b) return;
-    const n = this.world.wire.reset(this.addr(a), this.addr(b));
-    this.world.note(`FAULT reset: ${n} connections of ${a.name} to ${b.name}`);
+    const { wire } = this.world;
+    const open = wire.connections();
+    const s = open[this.world.below(open.length)];
+    if (s === undefined) return;
+    this.world.note(`FAULT reset: a connection of ${hostName(s.local.addr)} to ${
+      hostName(s.remote.addr)}`);
+    wire.reset(s);
   }
 
   /** All hosts and the devices; not in every run. */
@@ -122,4 +158,8 @@ export class Nemesis {
     world.fault('clock', `${m.name} at rate ${rate.toFixed(2)}, off by ${wallMs / 1000} s`);
     world.setClock(this.addr(m), rate, wallMs);
   }
+}
+
+function hostName(addr: number): string {
+  return `m${addr & 0xff}`;
 }

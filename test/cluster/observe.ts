@@ -42,6 +42,12 @@ export class Observer {
     this.watchNames();
     this.watchFiles();
     this.watchXattrs();
+    const { trans } = m.client;
+    const add = trans.addDataWrite.bind(trans);
+    trans.addDataWrite = (done) => {
+      model.dataBegun(life, trans.seq, done);
+      add(done);
+    };
   }
 
   private get seq(): number {

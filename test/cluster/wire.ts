@@ -108,17 +108,16 @@ export class Wire {
     for (const s of [...this.sockets]) s.pump();
   }
 
-  /** Resets the connections between two hosts; what is under way is lost. */
-  reset(a: number, b: number): number {
-    let n = 0;
-    for (const s of [...this.sockets]) {
-      if (s.local.addr !== a || s.remote.addr !== b) continue;
-      s.lose();
-      s.peer?.lose();
-      n += 1;
-    }
-    this.count('reset', n);
-    return n;
+  /** Open connections between hosts, each from both its ends. */
+  connections(): WireSocket[] {
+    return [...this.sockets].filter((s) => s.peer !== null && s.local.addr !== s.remote.addr);
+  }
+
+  /** Resets a connection; what is under way is lost. */
+  reset(s: WireSocket): void {
+    s.lose();
+    s.peer?.lose();
+    this.count('reset');
   }
 
   /** Sockets whose other side cannot be reached for too long end. */
@@ -202,10 +201,11 @@ export class WireSocket implements TcpSocket {
     this.close();
   }
 
-  /** The process is gone; its host says so to the other end. */
+  /** The process is gone; its host says so to the other end, behind what was written or not. */
   abandon(): void {
     this.events = null;
-    this.destroy();
+    if (this.wire.below(2) === 0) this.end();
+    else this.destroy();
   }
 
   /** Moves what may pass now. */

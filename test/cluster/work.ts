@@ -31,6 +31,8 @@ export interface WorkerDeps {
   synced(seq: number): void;
   /** seq of the last transaction in which the mount changed something */
   lastSeq(): number;
+  /** whether the mount is to be unmounted: nothing new is begun */
+  leaves(): boolean;
   /** resolves when the process may go on */
   pass(): Promise<void>;
   sleep(ms: number): Promise<void>;
@@ -52,7 +54,7 @@ export class Worker {
   /** Works until nothing is left; never ends when the mount dies. */
   async run(): Promise<void> {
     const { d } = this;
-    while (this.left > 0) {
+    while (this.left > 0 && !d.leaves()) {
       this.left -= 1;
       await d.sleep(d.below(3) === 0 ? d.below(400) : d.below(20));
       await d.pass();

@@ -10,6 +10,7 @@ import type { Clock, TimerHandle } from '../../host/env/clock.js';
 import type { Device } from '../../host/env/device.js';
 import type { LocalMounts } from '../../host/env/local_mounts.js';
 import type { DeviceIo, Fate, SimDevice } from '../../host/env/sim_device.js';
+import { ITSELF } from '../../host/env/sim_device.js';
 import type { SimProcess } from '../lib/simworld.js';
 import { SimWorld } from '../lib/simworld.js';
 import { Gate } from './gate.js';
@@ -20,6 +21,8 @@ import type { WireFaults } from './wire.js';
 export interface FaultRates extends WireFaults {
   /** device operations that take up to a second */
   slowIo: number;
+  /** writes of file data that begin up to a second late */
+  slowData: number;
   /** device operations of a process that fail, in tenths of a percent */
   failIo: number;
   /** calls of the fence agent that take up to 20 s, and that fail */
@@ -27,9 +30,20 @@ export interface FaultRates extends WireFaults {
   fenceFail: number;
 }
 
+const DATA_LATE_MS = 1000;
+
 export const NO_FAULTS: FaultRates = {
-  ...CALM, slowIo: 0, failIo: 0, fenceSlow: 0, fenceFail: 0,
+  ...CALM, slowIo: 0, slowData: 0, failIo: 0, fenceSlow: 0, fenceFail: 0,
 };
+
+/** What happens to a process in the middle of its work. */
+export interface Ambush {
+  /** of servers, or of mounts */
+  ofServers: boolean;
+  /** begins and ends of their device operations until then */
+  left: number;
+  strike(p: SimProcess): void;
+}
 
 /** How wrong a host's clock is. */
 interface Drift {
@@ -47,6 +61,9 @@ export class ClusterWorld extends SimWorld {
   onWrite: ((p: SimProcess, device: string, io: { offset: number; bytes: Uint8Array },
     done: boolean) => void) | null = null;
   onFenced: ((rid: bigint) => void) | null = null;
+  ambush: Ambush | null = null;
+  /** Calls of the fence agent that are at work. */
+  fencing = 0;
   private ratesNow = NO_FAULTS;
   private failedUntilMs = 0;
   private readonly gates = new Map<SimProcess, Gate>();
@@ -144,7 +161,14 @@ export class ClusterWorld extends SimWorld {
         return state === 'gone' && this.stillWriting(rid) ? 'unclear' : state;
       },
       pause: () => p.env.clock.sleep(250),
-      kill: (rid) => this.fence(p, rid),
+      kill: async (rid) => {
+        this.fencing += 1;
+        try {
+          return await this.fence(p, rid);
+        } finally {
+          this.fencing -= 1;
+        }
+      },
     };
   }
 
@@ -159,10 +183,21 @@ export class ClusterWorld extends SimWorld {
   }
 
   private fate(path: string, io: DeviceIo): Fate {
+    // Oracles read the devices themselves.
+    if (io.user === ITSELF.name) return 'do';
     if (this.ratesNow.failIo === 0 || this.below(1000) >= this.ratesNow.failIo) return 'do';
     this.failedUntilMs = this.nowMs + 1000;
     this.fault('io error', `${io.kind} of ${io.user} on ${path} at ${io.offset}`);
     return 'fail';
+  }
+
+  /** A process begins or ends a device operation. */
+  passed(p: SimProcess): void {
+    const { ambush } = this;
+    if (ambush === null || ambush.ofServers !== (p.parent !== null) || !p.alive()) return;
+    if (--ambush.left > 0) return;
+    this.ambush = null;
+    this.clock.after(0, () => { ambush.strike(p); });
   }
 
   private stillWriting(rid: bigint): boolean {
@@ -250,9 +285,16 @@ class GatedDevice implements Device {
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    if (this.p.alive()) this.world.onWrite?.(this.p, this.path, { offset, bytes }, false);
+    const { world, p, path } = this;
+    if (path === 'data' && world.wire.chance(world.rates.slowData)) {
+      world.wire.count('slow data');
+      await world.clock.sleep(world.below(DATA_LATE_MS));
+    }
+    if (p.alive()) world.onWrite?.(p, path, { offset, bytes }, false);
+    world.passed(p);
     await this.device.write(offset, bytes);
-    this.world.onWrite?.(this.p, this.path, { offset, bytes }, true);
+    world.onWrite?.(p, path, { offset, bytes }, true);
+    world.passed(p);
     await this.gate.pass();
   }
 
@@ -261,6 +303,7 @@ class GatedDevice implements Device {
   }
 
   flush(): Promise<void> {
+    this.world.passed(this.p);
     return this.gated(this.device.flush());
   }
 
