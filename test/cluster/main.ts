@@ -11,7 +11,7 @@ import { MUTATIONS, mutationNamed } from './mutations.js';
 import type { Job, Outcome, Run } from './pool.js';
 import { runJobs, serveJobs } from './pool.js';
 
-/** Seeds of one job. */
+/** Seeds of one job of several processes; one process tells of each at once. */
 const CHUNK_SEEDS = 20;
 const HOW_SHOWN = 100;
 const USAGE = `usage: sim [--seed N] [--seeds N] [--processes N] [--trace] [--verbose]
@@ -110,9 +110,10 @@ class Totals {
 async function runSeeds(args: Args): Promise<boolean> {
   const jobs: Job[] = [];
   const end = args.seed + (args.seeds ?? 1);
-  for (let first = args.seed; first < end; first += CHUNK_SEEDS) {
+  const chunk = args.processes > 1 ? CHUNK_SEEDS : 1;
+  for (let first = args.seed; first < end; first += chunk) {
     jobs.push({
-      what: 'seeds', first, seeds: Math.min(CHUNK_SEEDS, end - first), opts: args.opts,
+      what: 'seeds', first, seeds: Math.min(chunk, end - first), opts: args.opts,
       trace: args.trace,
     });
   }
