@@ -8,7 +8,8 @@
  *
  * One incarnation of the server is one `ServerRun`; a new election makes a new one. The
  * agent only ever sees the status, so a start that takes long, fails, or is given up
- * half-way never delays a heartbeat.
+ * half-way never delays a heartbeat. After a failure of its own server the member pauses
+ * before it stands again (backoff.ts).
  *
  * An agent whose device or socket fails leaves at once, as upstream's does. When its server
  * is down a new one begins, again and again until that succeeds: a device that was away
@@ -26,6 +27,7 @@ import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { asScoutfsError } from '../observe/errors.js';
+import { StandBackoff } from './backoff.js';
 import { isSlotLost } from './quorum_block.js';
 import type { FenceView } from './fence.js';
 import type { MemberView } from './member_protocol.js';
@@ -63,11 +65,16 @@ class ServerRunner implements ServerControl {
   private now: ServerStatus = 'down';
   private run: ServerRun | null = null;
   private changed: () => void = () => undefined;
+  private readonly backoff = new StandBackoff();
 
   constructor(private readonly d: MemberDeps) {}
 
   status(): ServerStatus {
     return this.now;
+  }
+
+  standAtMs(): number {
+    return this.backoff.standAtMs;
   }
 
   onChange(fn: () => void): void {
@@ -85,7 +92,7 @@ class ServerRunner implements ServerControl {
       failed: (error) => {
         if (this.run !== run) return;
         this.d.log.error(`server: ${error.message}; stopping it`);
-        this.d.serverFailed(error);
+        this.failed(error);
         this.stop();
       },
       fences: (requests) => {
@@ -99,7 +106,7 @@ class ServerRunner implements ServerControl {
         const error = asScoutfsError(e);
         this.d.log.error(`server: could not start: ${error.message}`);
         if (this.run !== run || this.now !== 'starting') return;
-        this.d.serverFailed(error);
+        this.failed(error);
         this.down();
       });
   }
@@ -114,8 +121,17 @@ class ServerRunner implements ServerControl {
     });
   }
 
+  private failed(error: ScoutfsError): void {
+    if (this.now === 'stopping') return;
+    const pauseMs = this.backoff.failed(this.d.clock.monotonicMs());
+    this.d.log.warn(`quorum: our server failed: not standing for election for ${
+      pauseMs / 1000} s`);
+    this.d.serverFailed(error);
+  }
+
   private down(): void {
     this.run = null;
+    this.backoff.stopped(this.d.clock.monotonicMs());
     this.d.fencesChanged([]);
     this.become('down');
   }
@@ -123,6 +139,7 @@ class ServerRunner implements ServerControl {
   private become(status: ServerStatus): void {
     if (this.now === status) return;
     this.now = status;
+    if (status === 'up') this.backoff.up(this.d.clock.monotonicMs());
     this.d.log.info(`server: ${status}`);
     this.d.serverChanged(status);
     this.changed();

@@ -46,6 +46,8 @@ export interface ServerControl {
   status(): ServerStatus;
   start(term: number): void;
   stop(): void;
+  /** Monotonic time before which this member must not stand for election; 0 for none. */
+  standAtMs(): number;
   /** Called with a function to call whenever the status changes. */
   onChange(fn: () => void): void;
 }
@@ -94,6 +96,7 @@ export class Quorum {
       heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
       electionTimeoutMs: () => QUORUM_ELECT_MIN_MS
         + d.random.below(QUORUM_ELECT_VAR_MS),
+      standAtMs: () => d.server.standAtMs(),
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
     this.counters = d.counters ?? new Counters();

@@ -55,6 +55,8 @@ export interface AgentConfig {
   heartbeatTimeoutMs(): number;
   /** drawn anew every time it is set */
   electionTimeoutMs(): number;
+  /** Time before which this member does not stand, because its own server failed; else 0. */
+  standAtMs?(): number;
 }
 
 /** Votes that make a leader, with `slots` configured ones. */
@@ -108,7 +110,10 @@ export class QuorumAgent {
         this.electionWait(nowMs);
         return out;
       }
-      this.stand(nowMs, out);
+      // Others may stand meanwhile, and we vote for them.
+      const standAtMs = this.cfg.standAtMs?.() ?? 0;
+      if (nowMs < standAtMs) this.deadlineMs = standAtMs;
+      else this.stand(nowMs, out);
     }
     if (this.role === 'candidate' && msg?.type === QUORUM_MSG_VOTE) {
       this.voteBits |= 1 << msg.from;

@@ -100,6 +100,8 @@ t.test('a server that cannot start is tried again in a later term', async (t) =>
   await w.clock.advance(20);
   t.equal(m.serverStatus, 'down');
   t.equal(m.isLeader, false);
+  await w.clock.advance(900);
+  t.same(w.servers.map((s) => s.term), [1], 'not before the pause is over');
   await w.clock.advance(400);
   t.same(w.servers.map((s) => s.term), [1, 2]);
   await m.force();

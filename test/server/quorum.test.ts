@@ -48,6 +48,10 @@ class FakeServer implements ServerControl {
     this.changed();
   }
 
+  standAtMs(): number {
+    return 0;
+  }
+
   onChange(fn: () => void): void {
     this.changed = fn;
   }
