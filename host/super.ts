@@ -25,7 +25,7 @@ import {
   controlDirOf, createRunDir, detachDead, listMounts, removeMount,
 } from './env/rundir.js';
 import type { SuperBlock } from './core/format.js';
-import { AF_IPV4 } from './core/constants.js';
+import { slotAdvice } from './disk/advice.js';
 import { readSupers } from './disk/super.js';
 import { FuseSession } from './fuse/session.js';
 import type { MountOptions } from './mount/options.js';
@@ -34,6 +34,7 @@ import { serveControl } from './super/control.js';
 import { MountClient } from './super/mount_client.js';
 import { addMountFiles } from './super/mount_files.js';
 import { shownMount } from './super/shown_mount.js';
+import { presentSlots } from './server/quorum_block.js';
 import { ControlTree } from './observe/control.js';
 import type { Log } from './observe/log.js';
 import { mountIdent } from './observe/log.js';
@@ -87,6 +88,8 @@ export class Mount {
   readonly ident: string;
   /** Resolves when the mount is gone and everything is put away. */
   readonly ended: Promise<void>;
+  /** What the person who mounts should know, one line each. */
+  readonly warnings: string[] = [];
   private resolveEnded!: () => void;
   private readonly undo: (() => Promise<void> | void)[] = [];
   private fuse: FuseMount | null = null;
@@ -161,6 +164,11 @@ export class Mount {
     if (timeoutSec > 0) {
       log.warn(`fs.fuse.default_request_timeout is ${timeoutSec} s: the kernel will abort this ` +
         'mount when a request waits for a lock that long');
+    }
+    const advice = slotAdvice(presentSlots(vol.metaSuper.qconf).length);
+    if (advice !== null) {
+      log.warn(advice);
+      this.warnings.push(advice);
     }
     await this.announce(dir);
     const tree = new ControlTree();
@@ -284,7 +292,7 @@ function samePath(a: Device, b: Device): boolean {
 function checkSlot(options: MountOptions, sb: SuperBlock, metaPath: string): void {
   const slotNr = options.quorumSlotNr;
   if (slotNr === null) return;
-  const present = sb.qconf.slots.flatMap((s, i) => (s.addr.family === AF_IPV4 ? [i] : []));
+  const present = presentSlots(sb.qconf).map((s) => s.nr);
   if (!present.includes(slotNr)) {
     throw new ScoutfsError('QUORUM_SLOT', 'EINVAL', {
       message: `${metaPath}: quorum slot ${slotNr} is not configured ` +

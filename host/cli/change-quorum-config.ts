@@ -3,6 +3,7 @@
  *
  * Spec: cli.md 1.4, mkfs.md 8.3.
  */
+import { WARNING, slotAdvice } from '../disk/advice.js';
 import { changeQuorumConfig } from '../disk/change_quorum_config.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { UsageError } from './command.js';
@@ -21,6 +22,8 @@ async function run(args: Args, io: CommandIo): Promise<number> {
   io.out(formatLines('Successfully changed quorum config for scoutfs filesystem:', [
     ...pathLines(metaPath), ...identityLines(sb), ...quorumLines(sb),
   ], VALUE_COLUMN));
+  const advice = slotAdvice(slots.length);
+  if (advice !== null) io.err(WARNING + advice);
   io.result({ metaDevice: metaPath, ...volumeJson(sb) });
   return 0;
 }

@@ -3,8 +3,8 @@
  *
  * `startDaemon` runs the daemon as a process of its own session and returns when it
  * serves or has failed. The daemon reports on file descriptor 3, one line of JSON:
- * {"ready":true,"ident":"f.…"} or {"error":"…","errno":"…"}. If the parent is killed
- * while it waits, the daemon notices the closed pipe and undoes everything.
+ * {"ready":true,"ident":"f.…","warnings":[]} or {"error":"…","errno":"…"}. If the parent is
+ * killed while it waits, the daemon notices the closed pipe and undoes everything.
  */
 import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -34,15 +34,23 @@ const EXIT_POLL_MS = 20;
 /** A daemon that has reported its failure only has to end its process. */
 const FAILED_EXIT_WAIT_MS = 5000;
 
+/** A mount that serves. */
+export interface StartedMount {
+  ident: string;
+  /** what the person who mounts should know, one line each */
+  warnings: readonly string[];
+}
+
 interface Report {
   ready?: boolean;
   ident?: string;
+  warnings?: string[];
   error?: string;
   errno?: string;
 }
 
-/** @returns the mount's ident once it serves. @throws what the daemon failed with */
-export async function startDaemon(clock: Clock, cfg: DaemonConfig): Promise<string> {
+/** @returns the mount once it serves. @throws what the daemon failed with */
+export async function startDaemon(clock: Clock, cfg: DaemonConfig): Promise<StartedMount> {
   const main = fileURLToPath(new URL('./daemon_main.js', import.meta.url));
   const log = cfg.logPath === null ? 'inherit' : fs.openSync(cfg.logPath, 'a');
   const child = spawn(process.execPath, [main, JSON.stringify(cfg)], {
@@ -57,7 +65,9 @@ export async function startDaemon(clock: Clock, cfg: DaemonConfig): Promise<stri
   process.once('SIGTERM', stop);
   try {
     const report = await readReport(child);
-    if (report.ready === true) return report.ident ?? '';
+    if (report.ready === true) {
+      return { ident: report.ident ?? '', warnings: report.warnings ?? [] };
+    }
     // What failed has left nothing behind when the command returns, its process included.
     await exitOf(clock, child);
     const errno = report.errno !== undefined && report.errno in ERRNO

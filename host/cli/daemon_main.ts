@@ -68,7 +68,7 @@ async function main(): Promise<number> {
     report({ error: err.message, errno: err.errno });
     return 1;
   }
-  report({ ready: true, ident: mount.ident });
+  report({ ready: true, ident: mount.ident, warnings: mount.warnings });
   await mount.ended;
   return 0;
 }

@@ -4,6 +4,7 @@
  * Spec: cli.md 1.4, mkfs.md 1, 5.
  */
 import { FORMAT_VERSION_MAX, FORMAT_VERSION_MIN } from '../core/format.js';
+import { WARNING, metaSizeAdvice, slotAdvice } from '../disk/advice.js';
 import { UNITS } from '../disk/block.js';
 import type { BlockUnit } from '../disk/block.js';
 import { mkfs } from '../disk/mkfs.js';
@@ -60,6 +61,9 @@ async function run(args: Args, io: CommandIo): Promise<number> {
   io.out(formatLines('Created scoutfs filesystem:', [
     ...pathLines(metaPath, dataPath), ...identityLines(sb), ...sizeLines(sb), ...quorumLines(sb),
   ], VALUE_COLUMN));
+  for (const line of [slotAdvice(slots.length), metaSizeAdvice(sb.totalMetaBlocks)]) {
+    if (line !== null) io.err(WARNING + line);
+  }
   io.result({ metaDevice: metaPath, dataDevice: dataPath, ...volumeJson(sb) });
   return 0;
 }

@@ -10,6 +10,7 @@
 import { realpathSync } from 'node:fs';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { WARNING } from '../disk/advice.js';
 import { runRoot } from '../env/rundir.js';
 import type { Clock } from '../env/clock.js';
 import { FUSE_DEVICE_PATH } from '../env/fuse-mount.js';
@@ -19,6 +20,7 @@ import { strerror } from '../observe/strerror.js';
 import { parseOptions } from '../mount/options.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { UsageError } from './command.js';
+import type { StartedMount } from './daemon.js';
 import { mountAt, startDaemon } from './daemon.js';
 
 export interface MountRequest {
@@ -77,8 +79,8 @@ function mountPoint(dir: string): string {
   }
 }
 
-/** Starts the daemon and waits until it serves. @returns the mount's ident */
-export async function mountVolume(clock: Clock, r: MountRequest): Promise<string> {
+/** Starts the daemon and waits until it serves. @throws one line that says why it does not */
+export async function mountVolume(clock: Clock, r: MountRequest): Promise<StartedMount> {
   // wrong options are told apart from a failing mount before anything is started
   if (parseOptions(r.options).metadevPath === null) {
     throw errnoError('EINVAL',
@@ -105,12 +107,13 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     parseOptions(args.values('options').join(','));
     return 0;
   }
-  const ident = await mountVolume(io.env.clock, {
+  const { ident, warnings } = await mountVolume(io.env.clock, {
     dataDevice: args.positional(0), dir: args.positional(1),
     options: args.values('options').join(','),
     foreground: false,
     logPath: args.value('log') ?? null, logLevel,
   });
+  for (const line of warnings) io.err(WARNING + line);
   if (args.flag('verbose')) {
     io.out(`${args.positional(0)} mounted on ${args.positional(1)} (${ident})`);
   }
