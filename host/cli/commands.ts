@@ -9,6 +9,7 @@ import { checkCommand } from './check.js';
 import { countersCommand } from './counters.js';
 import { demoCommand } from './demo.js';
 import { dfCommand } from './df.js';
+import { fencedCommand } from './fenced.js';
 import { mkfsCommand } from './mkfs.js';
 import { mountCommand } from './mount.js';
 import { prepareEmptyDataDeviceCommand } from './prepare-empty-data-device.js';
@@ -33,5 +34,6 @@ export const COMMANDS: readonly CommandSpec[] = [
   checkCommand,
   mountCommand,
   umountCommand,
+  fencedCommand,
   demoCommand,
 ];

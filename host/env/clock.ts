@@ -26,6 +26,11 @@ export interface Clock {
   sleep(delayMs: number): Promise<void>;
 }
 
+/** `2026-01-31 23:59:59` UTC, for lines that people read. */
+export function timeText(t: WallTime): string {
+  return new Date(t.sec * 1000).toISOString().slice(0, 19).replace('T', ' ');
+}
+
 const NS_PER_MS = 1_000_000;
 const startMs = Date.now();
 /** What the high-resolution counter lacks to wall time since `startMs`; follows corrections. */

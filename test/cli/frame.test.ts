@@ -8,7 +8,8 @@ import t from 'tap';
 import { COMMANDS } from '../../host/cli/commands.js';
 import type { CommandSpec } from '../../host/cli/command.js';
 import { main } from '../../host/cli/frame.js';
-import { manPage } from '../../host/cli/man.js';
+import { fencedConfigExample, parseFencedConfig } from '../../host/cli/fenced_config.js';
+import { manPages } from '../../host/cli/man.js';
 import { realEnv } from '../../host/env/env.js';
 import { errnoError } from '../../host/observe/errors.js';
 import { scoutfs } from '../lib/cli.js';
@@ -148,8 +149,13 @@ t.test('arguments', async (t) => {
   t.match(await parsed('a', '--opt=x=y', '--fl'), { all: ['x=y'], f: true }, 'prefixes');
 });
 
-t.test('the manual page says what is registered', async (t) => {
-  const page = readFileSync(join(repoDir, 'docs', 'man', 'scoutfs.8'), 'utf8');
-  t.equal(page, manPage(COMMANDS), 'run `npm run man` after changing a command');
-  t.notMatch(page, /[\u0080-\uffff]/, 'plain ASCII');
+t.test('the manual pages say what is registered', async (t) => {
+  for (const [name, text] of Object.entries(manPages(COMMANDS))) {
+    const page = readFileSync(join(repoDir, 'docs', 'man', name), 'utf8');
+    t.equal(page, text, `${name}: run \`npm run man\` after changing a command`);
+    t.notMatch(page, /[\u0080-\uffff]/, 'plain ASCII');
+  }
+  const example = readFileSync(join(repoDir, 'packaging', 'scoutfs-fenced.conf.example'), 'utf8');
+  t.equal(example, fencedConfigExample(), 'run `npm run man`');
+  t.match(parseFencedConfig(example, 'example'), { delayMs: 2000, runArgs: [] }, 'it can be used');
 });
