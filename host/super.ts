@@ -18,6 +18,7 @@
 import { isDying } from './env/caps.js';
 import type { Env } from './env/env.js';
 import type { Device } from './env/device.js';
+import { WatchedDevice } from './env/watched_device.js';
 import { openFuseDevice } from './env/fuse-device.js';
 import type { FuseMount } from './env/fuse-mount.js';
 import { abortFuse, forcedRequestTimeoutSec, mountFuse, unmountFuse } from './env/fuse-mount.js';
@@ -38,6 +39,7 @@ import { presentSlots } from './server/quorum_block.js';
 import { ControlTree } from './observe/control.js';
 import type { Log } from './observe/log.js';
 import { mountIdent } from './observe/log.js';
+import { WaitWatch } from './observe/wait_watch.js';
 import { ScoutfsError, asScoutfsError, errnoError } from './observe/errors.js';
 
 const RID_DRAWS_MAX = 99;
@@ -177,10 +179,13 @@ export class Mount {
       this.force();
     });
     this.client = client;
-    addMountFiles(tree, shownMount(client, vol, log));
+    addMountFiles(tree, shownMount(env.clock, client, vol, log));
     const endControl = await serveControl(env.clock, log, tree, controlDirOf(this.ident));
     if (endControl !== null) this.undo.push(endControl);
     this.undo.push(() => client.destroy());
+    const watch = new WaitWatch(env.clock, log, () => client.pending());
+    watch.start();
+    this.undo.push(() => { watch.stop(); });
     await client.start();
     const fuse = await mountFuse({
       source: vol.dataDevice.path, dir, subtype: 'scoutfs', readOnly: vol.options.readOnly,
@@ -267,10 +272,12 @@ Promise<Omit<Volume, 'countCrossings' | 'memory'>> {
       message: 'the option metadev_path=PATH is missing: it names the metadata device',
     });
   }
-  const metaDevice = await env.openDevice(options.metadevPath);
+  const open = async (path: string): Promise<Device> =>
+    new WatchedDevice(await env.openDevice(path), env.clock);
+  const metaDevice = await open(options.metadevPath);
   let dataDevice: Device | null = null;
   try {
-    dataDevice = await env.openDevice(dataPath);
+    dataDevice = await open(dataPath);
     if (samePath(metaDevice, dataDevice)) {
       throw errnoError('EINVAL', `${dataPath}: metadata and data device are the same`);
     }

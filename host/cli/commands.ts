@@ -6,6 +6,7 @@ import type { CommandSpec } from './command.js';
 import { changeFormatVersionCommand } from './change-format-version.js';
 import { changeQuorumConfigCommand } from './change-quorum-config.js';
 import { checkCommand } from './check.js';
+import { clusterCommand } from './cluster.js';
 import { countersCommand } from './counters.js';
 import { demoCommand } from './demo.js';
 import { dfCommand } from './df.js';
@@ -34,6 +35,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   checkCommand,
   mountCommand,
   umountCommand,
+  clusterCommand,
   fencedCommand,
   demoCommand,
 ];

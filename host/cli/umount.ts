@@ -16,7 +16,11 @@ import { parseInRange } from './values.js';
 const DEFAULT_TIMEOUT_SEC = 120;
 const TIMEOUT_MAX_SEC = 1_000_000;
 
-function pathOf(dir: string): string {
+/** The directory's own path; its name when its daemon died. @throws ENOENT */
+export function pathOf(dir: string): string {
+  const name = resolve(dir);
+  // Looking at a mount point asks its daemon, which may be why somebody wants to unmount it.
+  if (listMounts().some((m) => m.mountPoint === name)) return name;
   try {
     return realpathSync(dir);
   } catch (e) {

@@ -97,6 +97,11 @@ export class FuseSession {
     return this.channel.minor;
   }
 
+  /** Requests that wait for a lock, a block, a commit or the server. */
+  get parkedCount(): number {
+    return [...this.channel.parked()].length;
+  }
+
   /** Inodes the kernel knows now. */
   get nodeCount(): number {
     return this.nodes.count;

@@ -26,6 +26,7 @@ import { NetClient } from '../net/net_client.js';
 import type { NetRequest } from '../net/peer.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
 
 export const RECONNECT_DELAY_MS = 100;
@@ -74,14 +75,21 @@ export class Client {
   private loopDone: Promise<void> = Promise.resolve();
   private leave: (() => void) | null = null;
   private wake: (() => void) | null = null;
+  /** Without a server since; null while connected. */
+  private lostSinceMs: number | null;
+  /** Why the last attempt to reach one failed. */
+  private lostWhy = 'none was looked for yet';
+  private readonly outstanding = new Set<{ cmd: number; sinceMs: number }>();
 
   private readonly counters: Counters;
 
   constructor(private readonly d: ClientDeps) {
     this.counters = d.counters ?? new Counters();
+    this.lostSinceMs = d.clock.monotonicMs();
     this.conn = new NetClient(d.identity, {
       request: (r) => { this.serverRequest(r); },
       greeted: (term, newServer) => {
+        this.lostSinceMs = null;
         d.log.info(`client: ${newServer ? 'connected to' : 'back at'} the server of term ${term}`);
       },
     }, this.counters);
@@ -107,6 +115,16 @@ export class Client {
     return {
       connection: `server term ${serverTerm} ${peer.describe()}`, messages: peer.describeMessages(),
     };
+  }
+
+  /** What waits for a server, or for an answer of it; lock requests are the lock client's. */
+  pending(): Pending[] {
+    const all: Pending[] = [...this.outstanding].map(({ cmd, sinceMs }) =>
+      ({ kind: 'request', sinceMs, text: commandName(cmd) }));
+    if (this.lostSinceMs !== null) {
+      all.unshift({ kind: 'server', sinceMs: this.lostSinceMs, text: `no server: ${this.lostWhy}` });
+    }
+    return all;
   }
 
   // --- requests; each rejects with the server's errno, or ECONNABORTED or ENOLINK at the end
@@ -231,7 +249,9 @@ export class Client {
 
   private call<Q, A>(cmd: number, request: Codec<Q>, value: Q, response: Codec<A>): Promise<A> {
     return new Promise((resolve, reject) => {
+      const entry = { cmd, sinceMs: this.d.clock.monotonicMs() };
       this.conn.request(cmd, encode(request, value), (errno, payload) => {
+        this.outstanding.delete(entry);
         if (errno !== null) {
           reject(new ScoutfsError(errno, errno, { message: `${commandName(cmd)}: ${errno}` }));
           return;
@@ -242,6 +262,7 @@ export class Client {
           reject(asScoutfsError(e));
         }
       });
+      this.outstanding.add(entry);
     });
   }
 
@@ -275,7 +296,8 @@ export class Client {
       try {
         useful = await this.attempt();
       } catch (e) {
-        this.d.log.debug(`client: ${asScoutfsError(e).message}`);
+        this.lostWhy = asScoutfsError(e).message;
+        this.d.log.debug(`client: ${this.lostWhy}`);
       }
       if (!useful && !this.isEnded()) await this.sleep(RECONNECT_DELAY_MS);
     }
@@ -296,6 +318,7 @@ export class Client {
       return false;
     }
     const at = await this.lookForServer();
+    if (at === null) this.lostWhy = 'the quorum blocks name none';
     if (at === null || this.ended) return false;
     const socket = await this.d.net.connect(at,
       { timeoutMs: CONNECT_TIMEOUT_MS, silenceTimeoutMs: this.d.silenceTimeoutMs });
@@ -303,10 +326,9 @@ export class Client {
     // Ended while connecting: the socket must not live on.
     if (this.isEnded()) this.conn.breakSocket();
     const { useful, error } = await served;
-    if (!this.isEnded()) {
-      this.d.log.info(`client: lost the server at ${endpointString(at)}: ${
-        error?.message ?? 'closed by the server'}`);
-    }
+    this.lostSinceMs ??= this.d.clock.monotonicMs();
+    this.lostWhy = `lost ${endpointString(at)}: ${error?.message ?? 'closed by the server'}`;
+    if (!this.isEnded()) this.d.log.info(`client: ${this.lostWhy}`);
     return useful;
   }
 

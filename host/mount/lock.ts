@@ -42,6 +42,7 @@ import { C, Counters } from '../observe/counters.js';
 import type { Lock } from '../net/messages.js';
 import { RECOVER_LOCKS_MAX, lockModesValid } from '../net/messages.js';
 import { ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
+import type { Pending } from '../observe/pending.js';
 import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY } from './op.js';
 import type { LockMode } from './op.js';
 
@@ -110,6 +111,8 @@ export class ClientLock {
   dirtiedSeq = 0;
   readonly users: [number, number, number, number] = [0, 0, 0, 0];
   waiters: (() => void)[] = [];
+  /** Since when somebody has been waiting; null when nobody is. */
+  waitingSinceMs: number | null = null;
   /** waiters by the mode they want */
   readonly waiting: [number, number, number, number] = [0, 0, 0, 0];
   readonly reductions: Invalidation[] = [];
@@ -138,6 +141,10 @@ export class ClientLock {
 /** Does a granted mode serve a user of another? */
 export function modeServes(granted: number, wanted: number): boolean {
   return granted === wanted || (granted === LOCK_WRITE && wanted === LOCK_READ);
+}
+
+function byMode(n: readonly number[]): string {
+  return `rd ${n[MODE_READ] ?? 0} wr ${n[MODE_WRITE] ?? 0} wo ${n[MODE_WRITE_ONLY] ?? 0}`;
 }
 
 function canRead(mode: number): boolean {
@@ -273,6 +280,7 @@ export class LockClient {
     }
     this.idle.delete(lock);
     lock.waiting[mode] += 1;
+    lock.waitingSinceMs ??= this.deps.clock.monotonicMs();
     return new Promise((resolve) => { lock.waiters.push(resolve); });
   }
 
@@ -404,11 +412,18 @@ export class LockClient {
 
   /** One line per lock, as upstream's `client_locks` (cli.md 3.3). */
   describe(): string[] {
-    const byMode = (n: readonly number[]): string =>
-      `rd ${n[MODE_READ] ?? 0} wr ${n[MODE_WRITE] ?? 0} wo ${n[MODE_WRITE_ONLY] ?? 0}`;
     return [...this.locks.values()].map((l) =>
       `start ${keyToString(l.range.start)} end ${keyToString(l.range.end)} refresh_gen ${
         l.refreshGen} mode ${l.mode} waiters: ${byMode(l.waiting)} users: ${byMode(l.users)}`);
+  }
+
+  /** The locks that somebody waits for. */
+  pending(): Pending[] {
+    return [...this.locks.values()].flatMap((l) => l.waitingSinceMs === null ? [] : [{
+      kind: 'lock' as const, sinceMs: l.waitingSinceMs,
+      text: `start ${keyToString(l.range.start)} end ${keyToString(l.range.end)} mode ${
+        l.mode} waiters: ${byMode(l.waiting)}`,
+    }]);
   }
 
   /** Asks the server to take every idle lock back. */
@@ -463,6 +478,7 @@ export class LockClient {
 
   private endRetries(lock: ClientLock): void {
     lock.retries = 0;
+    if (lock.waiters.length === 0) lock.waitingSinceMs = null;
     if (lock.reductions.length > 0) this.work(lock);
     this.settle(lock);
   }

@@ -27,6 +27,7 @@ import type { Device } from '../env/device.js';
 import { asScoutfsError, assert, errnoError } from '../observe/errors.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { DataExtents } from './data_extents.js';
 import { Wait } from './op.js';
 import { SrchLog } from './srch.js';
@@ -88,6 +89,8 @@ export class Trans {
   private stopped = false;
   private askedForMore = false;
   private timer: TimerHandle | null = null;
+  /** What is being repeated because it failed. */
+  private failing: Pending | null = null;
   private readonly counters: Counters;
   private readonly dataWrites = new Set<Promise<unknown>>();
 
@@ -170,6 +173,11 @@ export class Trans {
       this.armDeadline();
     });
     return this.running;
+  }
+
+  /** A commit that fails and is repeated. */
+  pending(): Pending[] {
+    return this.failing === null ? [] : [this.failing];
   }
 
   /** No commit will succeed any more and nothing is written. */
@@ -263,9 +271,13 @@ export class Trans {
     for (;;) {
       if (this.forced) throw errnoError('ENOLINK', `${what}: the mount was forced down`);
       try {
-        return await fn();
+        const done = await fn();
+        this.failing = null;
+        return done;
       } catch (e) {
         const err = asScoutfsError(e);
+        const sinceMs = this.failing?.sinceMs ?? this.deps.clock.monotonicMs();
+        this.failing = { kind: 'commit', sinceMs, text: `${what} fails: ${err.message}` };
         this.deps.log.error(`${what} failed, next try in ${RETRY_MS / 1000} s: ${err.message}`);
         this.stats.retries += 1;
         await this.deps.clock.sleep(RETRY_MS);

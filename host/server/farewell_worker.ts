@@ -9,6 +9,8 @@
  * Source: server.md 8.1, 8.2.
  */
 import type { NetRequest } from '../net/peer.js';
+import { hex16 } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { mayLeave } from './farewell.js';
 import type { MountedClients } from './mounted_clients.js';
 
@@ -19,12 +21,14 @@ export interface FarewellDeps {
   /** whether a client has a socket now */
   connected(rid: bigint): boolean;
   reclaim(rid: bigint): Promise<void>;
+  /** on the monotonic clock */
+  nowMs(): number;
   /** a mount could not be let go */
   failed(e: unknown): void;
 }
 
 export class FarewellWorker {
-  private waiting: { rid: bigint; request: NetRequest }[] = [];
+  private waiting: { rid: bigint; request: NetRequest; sinceMs: number }[] = [];
   private running: Promise<void> | null = null;
   private again = false;
   private stopping = false;
@@ -33,8 +37,14 @@ export class FarewellWorker {
 
   add(rid: bigint, request: NetRequest): void {
     if (this.stopping) return;
-    this.waiting.push({ rid, request });
+    this.waiting.push({ rid, request, sinceMs: this.deps.nowMs() });
     this.kick();
+  }
+
+  /** The mounts that wait to be let go. */
+  pending(): Pending[] {
+    return this.waiting.map(({ rid, sinceMs }) =>
+      ({ kind: 'farewell', sinceMs, text: `rid ${hex16(rid)}` }));
   }
 
   /** Looks at all waiting requests. */

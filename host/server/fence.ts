@@ -17,6 +17,8 @@ import type { Clock, TimerHandle } from '../env/clock.js';
 import type { LocalMounts } from '../env/local_mounts.js';
 import { ipv4String } from '../env/net.js';
 import { ScoutfsError } from '../observe/errors.js';
+import { hex16 } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 
 /** How long an agent may take for one request. */
 export const FENCE_TIMEOUT_MS = 30_000;
@@ -121,6 +123,15 @@ export class FenceRequests {
   /** Has any request failed? */
   get failed(): boolean {
     return [...this.requests.values()].some((r) => r.error);
+  }
+
+  /** The requests that are not answered. */
+  pending(): Pending[] {
+    return [...this.requests.values()].filter((r) => !r.fenced).map((r) => ({
+      kind: 'fence', sinceMs: r.createdMs,
+      text: `rid ${hex16(r.rid)} addr ${ipv4String(r.ipv4Addr)} reason ${r.reason}${
+        r.error ? ' error' : ''}`,
+    }));
   }
 
   list(): FenceView[] {

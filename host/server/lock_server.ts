@@ -23,6 +23,7 @@ import type { Lock } from '../net/messages.js';
 import { lockModesValid } from '../net/messages.js';
 import { ScoutfsError } from '../observe/errors.js';
 import { hex16 } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 
 /** May `requested` be granted while `granted` is held, by the same client or another? */
 export function compatible(granted: number, requested: number, sameClient: boolean): boolean {
@@ -54,6 +55,8 @@ export interface LockServerDeps<Request> {
   recovering(rid?: bigint): boolean;
   /** This client has reported all its locks. */
   recovered(rid: bigint): void;
+  /** on the monotonic clock: for `pending` */
+  nowMs?(): number;
 }
 
 interface Holder {
@@ -63,6 +66,7 @@ interface Holder {
 
 interface Wanted<Request> extends Holder {
   request: Request;
+  sinceMs: number;
 }
 
 interface ServerLock<Request> {
@@ -101,7 +105,8 @@ export class LockServer<Request> {
     if (!lockModesValid(lock)) throw violation('invalid lock mode in a request');
     const l = this.get(lock.key);
     l.stats.requests += 1;
-    l.requested.push({ rid, mode: lock.newMode, request });
+    const sinceMs = this.deps.nowMs?.() ?? 0;
+    l.requested.push({ rid, mode: lock.newMode, request, sinceMs });
     this.process(l);
   }
 
@@ -176,6 +181,18 @@ export class LockServer<Request> {
       ...l.requested.map((h) => line(l, 'requested', h, netIdOf(h.request))),
       ...l.invalidated.map((h) => line(l, 'invalidated', h, 0)),
     ]);
+  }
+
+  /** The requests that wait, and for whom: clients that were asked to give the lock up. */
+  pending(): Pending[] {
+    return [...this.locks.values()].flatMap((l) => {
+      const holders = l.invalidated.map((h) => hex16(h.rid)).join(',');
+      return l.requested.map((w) => ({
+        kind: 'lock_request' as const, sinceMs: w.sinceMs,
+        text: `${keyToString(l.key)} ${MODE_NAMES[w.mode] ?? w.mode} rid ${hex16(w.rid)} ` +
+          `waits_for ${holders === '' ? 'recovery' : holders}`,
+      }));
+    });
   }
 
   /** Messages of each lock that exists now, as upstream's `server_lock_stats`. */

@@ -25,12 +25,13 @@ import type { Net } from '../env/net.js';
 import type { Random } from '../env/random.js';
 import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { asScoutfsError } from '../observe/errors.js';
 import { StandBackoff } from './backoff.js';
 import { isSlotLost } from './quorum_block.js';
 import type { FenceView } from './fence.js';
-import type { MemberView } from './member_protocol.js';
+import type { ServerView } from './member_protocol.js';
 import type { ServerControl } from './quorum.js';
 import { Quorum } from './quorum.js';
 import type { ServerStatus } from './quorum_agent.js';
@@ -66,6 +67,8 @@ class ServerRunner implements ServerControl {
   private run: ServerRun | null = null;
   private changed: () => void = () => undefined;
   private readonly backoff = new StandBackoff();
+  private failure = '';
+  private failedMs = 0;
 
   constructor(private readonly d: MemberDeps) {}
 
@@ -79,6 +82,13 @@ class ServerRunner implements ServerControl {
 
   onChange(fn: () => void): void {
     this.changed = fn;
+  }
+
+  /** Since when, and why, the member does not stand; an empty text when it may. */
+  pause(nowMs: number): { sinceMs: number; text: string } {
+    const leftMs = this.backoff.standAtMs - nowMs;
+    return { sinceMs: this.failedMs, text: leftMs <= 0 || this.now !== 'down' ? ''
+      : `our server failed: ${this.failure}; standing again in ${Math.ceil(leftMs / 1000)} s` };
   }
 
   get current(): ServerRun | null {
@@ -123,7 +133,9 @@ class ServerRunner implements ServerControl {
 
   private failed(error: ScoutfsError): void {
     if (this.now === 'stopping') return;
-    const pauseMs = this.backoff.failed(this.d.clock.monotonicMs());
+    this.failure = error.message;
+    this.failedMs = this.d.clock.monotonicMs();
+    const pauseMs = this.backoff.failed(this.failedMs);
     this.d.log.warn(`quorum: our server failed: not standing for election for ${
       pauseMs / 1000} s`);
     this.d.serverFailed(error);
@@ -154,6 +166,8 @@ export class Member {
   private readonly runner: ServerRunner;
   private stopping = false;
   private restarting: Promise<void> | null = null;
+  /** The failure that keeps the member from taking part. */
+  private away: Pending | null = null;
 
   private constructor(private readonly d: MemberDeps) {
     this.runner = new ServerRunner(d);
@@ -185,8 +199,16 @@ export class Member {
   }
 
   /** The lines of a debug view of our server. */
-  view(name: MemberView): string[] {
+  view(name: ServerView): string[] {
     return this.runner.current?.view(name) ?? [];
+  }
+
+  /** What waits in our server; why the member does not take part, or does not stand. */
+  pending(): Pending[] {
+    if (this.away !== null) return [this.away];
+    const { sinceMs, text } = this.runner.pause(this.d.clock.monotonicMs());
+    const own: Pending[] = text === '' ? [] : [{ kind: 'member', sinceMs, text }];
+    return own.concat(this.runner.current?.pending() ?? []);
   }
 
   /** Brings the counters up to date. */
@@ -235,6 +257,7 @@ export class Member {
       return;
     }
     this.d.serverFailed(error);
+    this.noteAway(error);
     this.restarting ??= this.restart().finally(() => { this.restarting = null; });
   }
 
@@ -248,6 +271,7 @@ export class Member {
       try {
         await this.begin(true);
         log.info('quorum: taking part in elections again');
+        this.away = null;
         return;
       } catch (e) {
         const error = asScoutfsError(e);
@@ -256,9 +280,17 @@ export class Member {
           return;
         }
         log.debug(`quorum: cannot take part yet: ${error.message}`);
+        this.noteAway(error);
         this.d.serverFailed(error);
       }
     }
+  }
+
+  private noteAway(error: ScoutfsError): void {
+    this.away = {
+      kind: 'member', sinceMs: this.away?.sinceMs ?? this.d.clock.monotonicMs(),
+      text: `taking part in no election until this works: ${error.message}`,
+    };
   }
 
   private isStopping(): boolean {

@@ -25,10 +25,14 @@ export interface MemberOptions {
   logMergeWaitTimeoutMs: number;
 }
 
-/** Debug views of the server, by the names of upstream's files. */
-export const MEMBER_VIEWS = [
-  'server_locks', 'server_lock_stats', 'connections', 'messages',
+/** Debug views of the server, by the names of upstream's files; the last one is ours. */
+export const SERVER_VIEWS = [
+  'server_locks', 'server_lock_stats', 'connections', 'messages', 'mounts',
 ] as const;
+export type ServerView = (typeof SERVER_VIEWS)[number];
+
+/** Debug views of the member; what waits is its own and its server's. */
+export const MEMBER_VIEWS = [...SERVER_VIEWS, 'pending'] as const;
 export type MemberView = (typeof MEMBER_VIEWS)[number];
 
 export interface MemberConfig extends MemberOptions {

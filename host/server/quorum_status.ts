@@ -7,6 +7,7 @@
  */
 import type { Clock } from '../env/clock.js';
 import { QUORUM_MSG_HEARTBEAT } from '../core/constants.js';
+import { secondsText as seconds } from '../observe/pending.js';
 import type { QuorumAgent, QuorumMsg } from './quorum_agent.js';
 
 const GAP_SHOWN_MS = 1000;
@@ -58,11 +59,6 @@ export class QuorumTraffic {
     const secs = Math.floor(lenMs / 1000);
     gaps.set(secs, { count: (gaps.get(secs)?.count ?? 0) + 1, atMs });
   }
-}
-
-function seconds(ms: number): string {
-  const ns = Math.max(0, Math.round(ms * 1e6));
-  return `${Math.floor(ns / 1e9)}.${String(ns % 1e9).padStart(9, '0')}`;
 }
 
 /** The status file's text, one line per fact, ending in a line break. */

@@ -8,6 +8,8 @@
  * recovery must wait for them too. Source: recovery.md 2.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
+import { hex16 } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 
 export const RECOV_GREETING = 1;
 export const RECOV_LOCKS = 2;
@@ -17,6 +19,7 @@ export const RECOVERY_TIMEOUT_MS = 30_000;
 export class Recovery {
   private readonly outstanding = new Map<bigint, number>();
   private timer: TimerHandle | null = null;
+  private startedMs = 0;
   private started = false;
   private finished = false;
 
@@ -32,6 +35,7 @@ export class Recovery {
   /** All clients were added: starts the timer, or finishes at once. */
   start(timeoutMs = RECOVERY_TIMEOUT_MS): void {
     this.started = true;
+    this.startedMs = this.clock.monotonicMs();
     if (this.outstanding.size > 0) {
       this.timer = this.clock.after(timeoutMs, () => {
         this.expired([...this.outstanding.keys()]);
@@ -50,6 +54,16 @@ export class Recovery {
   /** Clients not yet recovered. */
   get count(): number {
     return this.outstanding.size;
+  }
+
+  /** The clients that have not recovered, and what is outstanding of each. */
+  pendingClients(): Pending[] {
+    return [...this.outstanding].map(([rid, bits]) => ({
+      kind: 'recovery', sinceMs: this.startedMs,
+      text: `rid ${hex16(rid)} outstanding ${[
+        ...(bits & RECOV_GREETING) !== 0 ? ['greeting'] : [],
+        ...(bits & RECOV_LOCKS) !== 0 ? ['locks'] : []].join(',')}`,
+    }));
   }
 
   /** `bits` of a client are done. */

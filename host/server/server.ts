@@ -25,16 +25,19 @@ import { C } from '../observe/counters.js';
 import { QUORUM_FENCE_TO_MS } from '../core/constants.js';
 import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
+import { hex16 } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { Triggers } from '../observe/triggers.js';
 import { Commits } from './commit.js';
 import { SERVER_OPTIONS, type ServerContext, type ServerOptions } from './context.js';
 import { FarewellWorker } from './farewell_worker.js';
 import type { FenceRequests } from './fence.js';
 import { FreeingWorker } from './freeing.js';
+import { KnownMounts } from './known_mounts.js';
 import { LogMerges } from './log_merge.js';
 import { LogTreesService } from './log_trees.js';
 import { allLogTrees } from './log_trees_items.js';
-import type { MemberView } from './member_protocol.js';
+import type { ServerView } from './member_protocol.js';
 import { MountedClients } from './mounted_clients.js';
 import { votesNeeded, type ServerStatus } from './quorum_agent.js';
 import { leadersToFence, readQuorumBlock, type Slot } from './quorum_block.js';
@@ -92,6 +95,7 @@ interface Running {
   recovery: Recovery;
   requests: Requests;
   farewells: FarewellWorker;
+  known: KnownMounts;
 }
 
 /** Blocks kept back for commits while `clients` are connected. */
@@ -117,7 +121,7 @@ export class Server {
   /** Mounts that are connected, for the reserve that df shows. */
   get clientCount(): number { return this.running?.net.clientCount ?? 0; }
   /** The lines of a debug view; none while nothing is served. */
-  view(name: MemberView): string[] {
+  view(name: ServerView): string[] {
     const { running } = this;
     if (running === null) return [];
     switch (name) {
@@ -125,7 +129,22 @@ export class Server {
       case 'server_lock_stats': return running.services.locks.describeStats();
       case 'connections': return running.net.describe();
       case 'messages': return running.net.describeMessages();
+      case 'mounts': return running.known.describe({
+        isFencing: (rid) => this.deps.fences.has(rid),
+        isRecovering: (rid) => running.recovery.pending(RECOV_GREETING | RECOV_LOCKS, rid),
+        isConnected: (rid) => running.net.isConnected(rid),
+      });
     }
+  }
+
+  /** What waits here for other mounts, or for an agent. */
+  pending(): Pending[] {
+    const { running } = this;
+    const fences = this.deps.fences.pending();
+    return running === null ? fences : [
+      ...fences, ...running.recovery.pendingClients(), ...running.farewells.pending(),
+      ...running.services.locks.pending(),
+    ];
   }
 
   /** The parts, for tests and debug views. */
@@ -227,7 +246,10 @@ export class Server {
         commits.raiseSeq(Math.max(lt.maxItemSeq, lt.getTransSeq, lt.finalizeSeq));
       }
     });
-    for (const { rid } of await mounted.list()) running.recovery.add(rid);
+    for (const { rid, addr, quorum } of await mounted.list()) {
+      running.recovery.add(rid);
+      running.known.add(rid, addr, quorum);
+    }
     this.checkGoing();
   }
 
@@ -239,7 +261,8 @@ export class Server {
         this.fail('cannot take a mount in', e);
         throw e;
       }),
-      greeted: ({ rid, firstContact }) => {
+      greeted: ({ rid, firstContact, quorum, from }) => {
+        known.add(rid, from, quorum);
         services.greeted(rid, firstContact);
         farewells.kick();
       },
@@ -253,6 +276,7 @@ export class Server {
       failed: (e) => { this.fail('cannot commit', e); },
     }, sb);
     const mounted = new MountedClients(core, commits);
+    const known = new KnownMounts();
     const context: ServerContext = {
       core, metaDevice, dataDevice, commits, mounted, clock: env.clock, log, counters,
       options: this.deps.options ?? SERVER_OPTIONS, reservedBlocks,
@@ -270,13 +294,14 @@ export class Server {
       votesNeeded: votesNeeded(this.deps.slots.length),
       recovering: (rid) => recovery.pending(RECOV_LOCKS, rid),
       connected: (rid) => net.isConnected(rid),
+      nowMs: () => env.clock.monotonicMs(),
       reclaim: (rid) => this.reclaim(rid),
       failed: (e) => { this.fail('cannot let a mount go', e); },
     });
     const requests = new Requests(context, { trees, srch, merges, services, farewells }, () =>
       this.state === 'up' && commits.failure === null);
     return {
-      context, net, services, trees, srch, merges, freeing, recovery, requests, farewells,
+      context, net, services, trees, srch, merges, freeing, recovery, requests, farewells, known,
     };
   }
 
@@ -300,6 +325,7 @@ export class Server {
     // A mount that was let go and never came for the answer needs no fencing.
     running.context.mounted.list().then((all) => {
       if (this.state === 'up' && all.some((m) => m.rid === rid)) {
+        this.deps.log.warn(`server: client ${hex16(rid)} reconnect timed out, fencing`);
         this.deps.fences.create(rid, addr, 'client_reconnect');
       }
     }, (e: unknown) => { this.fail('cannot look up a lost client', e); });
@@ -312,6 +338,7 @@ export class Server {
       for (const rid of rids) {
         const item = all.find((m) => m.rid === rid);
         if (item === undefined) throw errnoError('ENOENT', `no mounted client ${rid.toString(16)}`);
+        this.deps.log.warn(`server: client ${hex16(rid)} has not recovered, fencing`);
         this.deps.fences.create(rid, item.addr.addr, 'client_recovery');
       }
     }).catch((e: unknown) => { this.fail('cannot fence a client that did not recover', e); });
@@ -357,6 +384,7 @@ export class Server {
     await reclaimMount(context, {
       locks: services.locks, omap: services.omap, finalizer: trees.finalizer, srch, merges,
     }, rid);
+    running.known.delete(rid);
   }
 
   // ---- stopping ----

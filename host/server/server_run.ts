@@ -11,10 +11,11 @@ import { Core } from '../core/core.js';
 import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { ScoutfsError } from '../observe/errors.js';
+import type { Pending } from '../observe/pending.js';
 import type { Triggers } from '../observe/triggers.js';
 import type { FenceView, LocalFenceAgent } from './fence.js';
 import { FenceRequests } from './fence.js';
-import type { MemberView } from './member_protocol.js';
+import type { ServerView } from './member_protocol.js';
 import type { Slot } from './quorum_block.js';
 import { Server } from './server.js';
 
@@ -30,8 +31,10 @@ export interface ServerRun {
   readonly clientCount: number;
   /** Brings the counters up to date with what its core has counted. */
   takeCounts(): void;
+  /** What waits for other mounts, or for a fencing agent. */
+  pending(): Pending[];
   /** The lines of a debug view. */
-  view(name: MemberView): string[];
+  view(name: ServerView): string[];
 }
 
 /** What a server tells about itself. */
@@ -88,6 +91,7 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
     setFenced: (rid) => { fences.setFenced(rid); },
     setFenceError: (rid) => { fences.setError(rid); },
     get clientCount() { return server.clientCount; },
+    pending: () => server.pending(),
     view: (name) => server.view(name),
   };
 }

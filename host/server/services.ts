@@ -42,6 +42,7 @@ export class ClientServices {
       },
       nextSeq: () => s.commits.nextSeq(),
       raiseSeq: (seq) => { s.commits.raiseSeq(seq); },
+      nowMs: () => s.clock.monotonicMs(),
       recovering: (rid) => recovery.pending(RECOV_LOCKS, rid),
       recovered: (rid) => {
         recovery.finish(rid, RECOV_LOCKS);

@@ -8,17 +8,21 @@
 import type { Device } from '../env/device.js';
 import type { Env } from '../env/env.js';
 import { realEnv } from '../env/env.js';
+import { WatchedDevice, devicePending } from '../env/watched_device.js';
 import type { ThreadSelf } from '../env/thread.js';
 import { threadSelf } from '../env/thread.js';
 import { readSupers } from '../disk/super.js';
 import { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { makeLog } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
+import { pendingLine } from '../observe/pending.js';
+import { WaitWatch } from '../observe/wait_watch.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import { Triggers } from '../observe/triggers.js';
 import { localFenceAgent } from './fence.js';
 import { Member } from './member.js';
-import type { FromMember, MemberConfig, ToMember } from './member_protocol.js';
+import type { FromMember, MemberConfig, MemberView, ToMember } from './member_protocol.js';
 import { plainError } from './member_protocol.js';
 import { checkQuorumConfig } from './quorum_block.js';
 import { makeServer } from './server_run.js';
@@ -36,6 +40,7 @@ class MemberThread {
   private readonly counters = new Counters();
   private readonly triggers = new Triggers();
   private member: Member | null = null;
+  private watch: WaitWatch | null = null;
 
   constructor(private readonly env: Env, private readonly self: Self) {
     this.log = postedLog(self);
@@ -50,6 +55,9 @@ class MemberThread {
       this.self.close();
       return;
     }
+    const { member } = this;
+    this.watch = new WaitWatch(this.env.clock, this.log, () => this.pending(member));
+    this.watch.start();
     this.self.post({ type: 'started' });
     this.self.onMessage((m) => { this.received(m); });
   }
@@ -58,7 +66,7 @@ class MemberThread {
     const { env, self, log } = this;
     const config = self.data;
     const open = async (path: string): Promise<Device> => {
-      const device = await env.openDevice(path);
+      const device = new WatchedDevice(await env.openDevice(path), env.clock);
       this.devices.push(device);
       return device;
     };
@@ -110,7 +118,7 @@ class MemberThread {
         break;
       case 'view':
         this.self.post({
-          type: 'view', id: m.id, text: member.view(m.name).map((l) => `${l}\n`).join(''),
+          type: 'view', id: m.id, text: this.view(member, m.name).map((l) => `${l}\n`).join(''),
         });
         break;
       case 'trigger':
@@ -128,6 +136,16 @@ class MemberThread {
     }
   }
 
+  private view(member: Member, name: MemberView): string[] {
+    if (name !== 'pending') return member.view(name);
+    const nowMs = this.env.clock.monotonicMs();
+    return this.pending(member).map((p) => pendingLine(p, nowMs));
+  }
+
+  private pending(member: Member): Pending[] {
+    return [...member.pending(), ...devicePending(this.devices)];
+  }
+
   private async stop(member: Member): Promise<void> {
     let error: ScoutfsError | null = null;
     try {
@@ -141,6 +159,7 @@ class MemberThread {
   }
 
   private async close(): Promise<void> {
+    this.watch?.stop();
     for (const d of this.devices.splice(0)) {
       await d.close().catch((e: unknown) => { this.log.error(asScoutfsError(e).message); });
     }

@@ -15,6 +15,7 @@ import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/const
 import type { SuperBlock } from '../core/format.js';
 import { readMetaSuper, readOfflineSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
+import { devicePending } from '../env/watched_device.js';
 import { CallerMemory } from '../env/caller_mem.js';
 import { FileSystem } from '../fs/fs.js';
 import type { StatfsMore } from '../fs/ioctl.js';
@@ -35,6 +36,7 @@ import { WeakItems } from '../mount/wkic.js';
 import type { ControlTree } from '../observe/control.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { Triggers } from '../observe/triggers.js';
 import { countStable } from '../server/alloc_counts.js';
 import { MemberFiles } from '../server/member_files.js';
@@ -71,6 +73,8 @@ const NO_CALL: Call = {
 /** The kernel's side of a mount, which knows what the kernel may have cached. */
 export interface KernelSide {
   readonly drain: Pick<KernelDrain, 'drain' | 'prune'>;
+  /** Requests that wait for a lock, a block, a commit or the server. */
+  readonly parkedCount?: number;
   /** The inodes that the kernel refers to. */
   inos(): Iterable<number>;
 }
@@ -94,6 +98,8 @@ export class MountClient {
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;
   private serverFailures = 0;
+  /** Why the member takes part in elections no more. */
+  private memberLost: Pending | null = null;
   private giveUpStart: ((error: ScoutfsError) => void) | null = null;
   private unmounting = false;
   private forced = false;
@@ -226,6 +232,20 @@ export class MountClient {
     }
   }
 
+  /** What waits for something that may take long. */
+  pending(): Pending[] {
+    const { metaDevice, dataDevice } = this.vol;
+    const parked = this.session?.parkedCount ?? 0;
+    const server = this.client.pending();
+    const [first] = server;
+    if (first?.kind === 'server') first.text += `; ${parked} operations of programs wait`;
+    return [
+      ...server, ...this.locks.pending(), ...this.trans.pending(),
+      ...devicePending([metaDevice, dataDevice]),
+      ...this.memberLost === null ? [] : [this.memberLost],
+    ];
+  }
+
   startBackground(): void {
     this.loops.start();
   }
@@ -314,6 +334,10 @@ export class MountClient {
       serverFailed: (e) => { this.serverFailed(e); },
       failed: (e) => {
         log.error(`quorum: ${e.message}`);
+        this.memberLost = {
+          kind: 'member', sinceMs: this.env.clock.monotonicMs(),
+          text: `this mount takes part in elections no more: ${e.message}`,
+        };
         this.giveUpStart?.(e);
       },
     });

@@ -7,6 +7,7 @@
  *   mount_options/<name> volume_options/<name>       changeable while mounted
  *   srch/compact_delay_ms
  *   debug/client_locks debug/trigger/<name> ...      upstream's debugfs
+ *   debug/pending debug/mounts debug/members         ours: for `scoutfs cluster`
  *   quorum/ fence/                                   of members: server/member_files.ts
  *
  * Names, formats and ranges are upstream's. Spec: cli.md 3, super.md 2, recovery.md 7.
@@ -57,6 +58,8 @@ export interface ShownMount {
   dropQuotaChecks(): void;
   isArmed(name: TriggerName): boolean | Promise<boolean>;
   arm(name: TriggerName, on: boolean): void;
+  /** What the quorum blocks say of every slot. @throws ETIMEDOUT */
+  members(): Promise<string>;
   /** A debug view of the quorum member's server; empty without one. */
   serverView(name: MemberView): Promise<string>;
 }
@@ -141,6 +144,7 @@ function addDebug(tree: ControlTree, m: ShownMount): void {
   tree.add('debug/drop_quota_check_cache', {
     read: () => '', write: () => { m.dropQuotaChecks(); },
   });
+  tree.add('debug/members', { read: () => m.members() });
   for (const name of MEMBER_VIEWS) {
     tree.add(`debug/${name}`, { read: () => m.serverView(name) });
   }

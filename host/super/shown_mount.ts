@@ -2,16 +2,39 @@
  * A running mount as its control files see it: reads and changes of values that live in
  * the mount, in its core and in the thread of its quorum member.
  */
+import type { Clock } from '../env/clock.js';
 import type { MountOptions } from '../mount/options.js';
 import { changeOption } from '../mount/options.js';
 import { errnoError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
+import { pendingLine } from '../observe/pending.js';
 import { isServerTrigger } from '../observe/triggers.js';
 import type { Volume } from '../super.js';
+import { MembersView } from './members.js';
 import type { MountClient } from './mount_client.js';
 import type { ShownMount } from './mount_files.js';
 
-export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMount {
+/** How long the thread of the quorum member may take to say what waits in it. */
+const THREAD_LIMIT_MS = 1000;
+
+/** Our waits and those of our server; a thread that does not answer is a wait as well. */
+async function pendingText(client: MountClient, clock: Clock): Promise<string> {
+  const startMs = clock.monotonicMs();
+  const late: Pending = {
+    kind: 'member', sinceMs: startMs, text: 'the thread of the quorum member does not answer',
+  };
+  const theirs = client.member === null ? '' : await Promise.race([
+    client.member.view('pending'),
+    clock.sleep(THREAD_LIMIT_MS).then(() => `${pendingLine(late, clock.monotonicMs())}\n`),
+  ]);
+  const nowMs = clock.monotonicMs();
+  return client.pending().map((p) => `${pendingLine(p, nowMs)}\n`).join('') + theirs;
+}
+
+export function shownMount(clock: Clock, client: MountClient, vol: Volume, log: Log):
+ShownMount {
+  const members = new MembersView(clock, vol.metaDevice, vol.metaSuper);
   const lines = (all: readonly string[]): string => all.map((l) => `${l}\n`).join('');
   return {
     fsid: vol.metaSuper.hdr.fsid, rid: vol.rid, formatVersion: vol.metaSuper.fmtVers,
@@ -49,9 +72,11 @@ export function shownMount(client: MountClient, vol: Volume, log: Log): ShownMou
       else throw errnoError('EINVAL', `${name}: this mount has no server`);
     },
     async serverView(name) {
+      if (name === 'pending') return pendingText(client, clock);
       const { connection, messages } = client.client.describe();
       const own = name === 'connections' ? [connection] : name === 'messages' ? messages : [];
       return lines(own) + (await client.member?.view(name) ?? '');
     },
+    members: () => members.text(),
   };
 }

@@ -90,7 +90,7 @@ class World {
       },
       stop: async () => undefined,
       setFenced: () => undefined, setFenceError: () => undefined, takeCounts: () => undefined,
-      clientCount: 0, view: () => [],
+      clientCount: 0, view: () => [], pending: () => [],
     };
   }
 

@@ -70,7 +70,7 @@ class World {
       setFenceError: () => undefined,
       clientCount: 0,
       takeCounts: () => undefined,
-      view: () => [],
+      view: () => [], pending: () => [],
     };
   }
 }
