@@ -100,6 +100,16 @@ function systemError(e: unknown, what: string): ScoutfsError {
   return new ScoutfsError(err.code, err.errno, { message, cause: e });
 }
 
+/** Why an address cannot be bound. */
+function bindError(e: unknown, what: string): ScoutfsError {
+  const err = asScoutfsError(e);
+  if (err.errno !== 'EADDRNOTAVAIL') return systemError(e, what);
+  return new ScoutfsError(err.code, err.errno, {
+    message: `${what}: not an address of this host: use the quorum slot whose address it has`,
+    cause: e,
+  });
+}
+
 class RealSocket implements TcpSocket {
   readonly remote: Endpoint;
   private events: TcpEvents | null = null;
@@ -218,7 +228,7 @@ Promise<TcpListener> {
       if (socket.remoteAddress === undefined) socket.destroy();
       else accept(new RealSocket(socket, silenceTimeoutMs));
     });
-    server.once('error', (e) => { reject(systemError(e, `listening on ${endpointString(at)}`)); });
+    server.once('error', (e) => { reject(bindError(e, `listening on ${endpointString(at)}`)); });
     // Node sets the address reuse option on every listener.
     server.listen({ host: ipv4String(at.addr), port: at.port, backlog: LISTEN_BACKLOG }, () => {
       const port = (server.address() as net.AddressInfo).port;
@@ -236,7 +246,7 @@ function bindUdp(at: Endpoint, received: (bytes: Uint8Array, from: Endpoint) => 
     const socket = dgram.createSocket({ type: 'udp4' });
     let isClosed = false;
     const refused = (e: Error): void => {
-      reject(systemError(e, `binding UDP ${endpointString(at)}`));
+      reject(bindError(e, `binding UDP ${endpointString(at)}`));
     };
     socket.once('error', refused);
     socket.on('message', (bytes, from) => {

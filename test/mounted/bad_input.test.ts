@@ -146,6 +146,26 @@ void t.test('options and words', { skip }, async (tt) => {
   tt.strictSame(traces(rig), [], 'nothing is left');
 });
 
+/** An address that no host has: 192.0.2.0/24 is for documentation. */
+const FOREIGN = '192.0.2.77';
+
+void t.test('devices and addresses that do not go together', { skip }, async (tt) => {
+  const rig = await makeRig(tt, 'bad-match');
+  const port = await freePort();
+  rig.must('mkfs', '-A', '-f', '-V', '1', '-Q', `0,${FOREIGN},${port}`, rig.meta, rig.data);
+  refused(tt, 'an address of another host', mount(rig),
+    new RegExp(`${FOREIGN}:${port}: not an address of this host`));
+  tt.strictSame(traces(rig), [], 'nothing is left');
+
+  // A version change that was interrupted between the two devices.
+  const data = join(rig.dir, 'data-v1.img');
+  sh(`cp --sparse=always ${rig.data} ${data}`);
+  rig.must('change-format-version', '-F', '-V', '2', rig.meta, rig.data);
+  refused(tt, 'format versions that differ', mount(rig, { data }),
+    /data-v1\.img: format version 1 is not that of .*meta\.img \(2\)/);
+  tt.strictSame(traces(rig), [], 'nothing is left');
+});
+
 void t.test('the mount point and the address', { skip }, async (tt) => {
   const rig = await makeRig(tt, 'bad-place');
   refused(tt, 'missing', mount(rig, { dir: join(rig.dir, 'none') }), /none: No such file/);
