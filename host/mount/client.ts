@@ -318,7 +318,6 @@ export class Client {
       return false;
     }
     const at = await this.lookForServer();
-    if (at === null) this.lostWhy = 'the quorum blocks name none';
     if (at === null || this.ended) return false;
     const socket = await this.d.net.connect(at,
       { timeoutMs: CONNECT_TIMEOUT_MS, silenceTimeoutMs: this.d.silenceTimeoutMs });
@@ -336,9 +335,11 @@ export class Client {
     try {
       const at = await this.d.findServer();
       this.lookFailures = 0;
+      if (at === null) this.lostWhy = 'the quorum blocks name none';
       return at;
     } catch (e) {
       const error = asScoutfsError(e);
+      this.lostWhy = `cannot look for one: ${error.message}`;
       this.lookFailures += 1;
       if (this.lookFailures % LOOK_LOG_EVERY === 1) {
         this.d.log.warn(`client: cannot look for the server: ${error.message}; trying again`);
