@@ -128,7 +128,8 @@ export const mountCommand: CommandSpec = {
   description: 'Mount a volume',
   options: [
     { short: 'o', long: 'options', value: 'OPTIONS',
-      description: 'Comma separated mount options; metadev_path=PATH is required' },
+      description: 'Comma separated mount options; metadev_path=PATH is required, ' +
+        'peer_networks=ADDRESS/BITS[+...] refuses peers of other networks' },
     { short: 'f', long: 'fake', description: 'Check the options, do not mount' },
     { short: 'v', long: 'verbose', description: 'Say what was mounted' },
     { long: 'log', value: 'FILE',

@@ -11,7 +11,9 @@
 import {
   QUORUM_DEF_HB_TIMEO_MS, QUORUM_MAX_HB_TIMEO_MS, QUORUM_MIN_HB_TIMEO_MS,
 } from '../core/constants.js';
-import { ScoutfsError, errnoError } from '../observe/errors.js';
+import type { Network } from '../env/peer_networks.js';
+import { networksString, parseNetworks } from '../env/peer_networks.js';
+import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
 
 export interface MountOptions {
   metadevPath: string | null;
@@ -33,6 +35,8 @@ export interface MountOptions {
   /** Inodes that the kernel may keep in its caches. */
   kernelInodesMax: number;
   readOnly: boolean;
+  /** Where peers may come from; empty: anywhere. */
+  peerNetworks: readonly Network[];
   /** Generic options that the kernel enforces: passed on as they are. */
   kernelOptions: string[];
 }
@@ -93,6 +97,26 @@ type Forgotten = Exclude<NumberKey, (typeof NUMBER_TABLE)[number]['key']>;
 export const NUMBER_OPTIONS: [Forgotten] extends [never] ? readonly NumberSpec[] : never =
   NUMBER_TABLE;
 
+interface TextSpec {
+  readonly name: string;
+  /** what a missing value lacks */
+  readonly value: string;
+  /** ours, not upstream's */
+  readonly own?: boolean;
+  readonly help: string;
+  /** @throws EINVAL */
+  apply(o: MountOptions, text: string): void;
+}
+
+/** Every option with a text. */
+export const TEXT_OPTIONS: readonly TextSpec[] = [
+  { name: 'metadev_path', value: 'path', help: 'the metadata device',
+    apply(o, text) { o.metadevPath = text; } },
+  { name: 'peer_networks', value: 'network', own: true,
+    help: 'IPv4 networks of the cluster, as 10.0.0.0/8+192.168.1.0/24; others are refused',
+    apply(o, text) { o.peerNetworks = parseNetworks(text); } },
+];
+
 interface FlagSpec {
   readonly name: string;
   readonly help: string;
@@ -121,7 +145,7 @@ const KERNEL_OPTIONS = new Set([
 
 export function defaultOptions(): MountOptions {
   const o: Record<string, unknown> = {
-    metadevPath: null, acl: true, readOnly: false, kernelOptions: [],
+    metadevPath: null, acl: true, readOnly: false, kernelOptions: [], peerNetworks: [],
   };
   for (const s of NUMBER_OPTIONS) o[s.key] = s.def;
   return o as unknown as MountOptions;
@@ -182,9 +206,10 @@ function parseElement(o: MountOptions, seen: Set<string>, element: string): void
   const eq = element.indexOf('=');
   const name = eq < 0 ? element : element.slice(0, eq);
   const value = eq < 0 ? null : element.slice(eq + 1);
-  if (name === 'metadev_path') {
-    if (value === null || value === '') throw malformed(element, 'needs a path');
-    o.metadevPath = value;
+  const text = TEXT_OPTIONS.find((s) => s.name === name);
+  if (text !== undefined) {
+    if (value === null || value === '') throw malformed(element, `needs a ${text.value}`);
+    applyText(o, text, element, value);
     return;
   }
   if (value === null && KERNEL_OPTIONS.has(name)) {
@@ -205,7 +230,15 @@ function parseElement(o: MountOptions, seen: Set<string>, element: string): void
   store(o, spec, n);
 }
 
-/** The options in effect as upstream's mount table lists them. */
+function applyText(o: MountOptions, spec: TextSpec, element: string, value: string): void {
+  try {
+    spec.apply(o, value);
+  } catch (e) {
+    throw malformed(element, asScoutfsError(e).message);
+  }
+}
+
+/** The options in effect as upstream's mount table lists them, and networks if there are any. */
 export function shownOptions(o: Readonly<MountOptions>): string {
   return [
     ...(o.acl ? ['acl'] : []),
@@ -215,6 +248,7 @@ export function shownOptions(o: Readonly<MountOptions>): string {
     `metadev_path=${o.metadevPath ?? ''}`,
     ...(o.acl ? [] : ['noacl']),
     `orphan_scan_delay_ms=${o.orphanScanDelayMs}`,
+    ...(o.peerNetworks.length === 0 ? [] : [`peer_networks=${networksString(o.peerNetworks)}`]),
     ...(o.quorumSlotNr === null ? [] : [`quorum_slot_nr=${o.quorumSlotNr}`]),
     `tcp_keepalive_timeout_ms=${o.tcpKeepaliveTimeoutMs}`,
   ].join(',');

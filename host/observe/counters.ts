@@ -113,6 +113,9 @@ const OWN = [
   'core_calls', 'core_need_block', 'core_block_reads', 'core_block_writes',
   // operations that left the tick they started in
   'promises', 'op_retries', 'op_fast',
+  // what peers were refused beside invalid messages and datagrams: connections and datagrams
+  // of other networks, greetings, and requests that were answered with an error
+  'net_refused_peers', 'net_refused_greetings', 'net_refused_requests',
   // device I/O
   'device_read_bytes', 'device_write_bytes', 'device_flushes',
 ] as const;

@@ -11,6 +11,7 @@
  *
  * All values survive structured cloning.
  */
+import type { Network } from '../env/peer_networks.js';
 import type { LogLevel } from '../observe/log.js';
 import type { ErrnoName, ScoutfsError } from '../observe/errors.js';
 import type { TriggerName } from '../observe/triggers.js';
@@ -43,6 +44,8 @@ export interface MemberConfig extends MemberOptions {
   slotNr: number;
   /** `tcp_keepalive_timeout_ms` */
   silenceTimeoutMs: number;
+  /** `peer_networks` */
+  peerNetworks: readonly Network[];
   /** memory of the server's core */
   coreMemoryBytes: number;
   logLevel: LogLevel;

@@ -15,6 +15,8 @@ import type { Device } from '../env/device.js';
 import { alignedMemory } from '../env/device.js';
 import type { Endpoint } from '../env/net.js';
 import { endpointString } from '../env/net.js';
+import type { Network } from '../env/peer_networks.js';
+import { isInside, networksString } from '../env/peer_networks.js';
 import type { WallTime } from '../env/clock.js';
 import { crc32c } from '../core/crc32c.js';
 import * as F from '../core/format.js';
@@ -37,6 +39,14 @@ export interface Slot {
 export function presentSlots(qconf: F.QuorumConfig): Slot[] {
   return qconf.slots.flatMap((s, nr) => s.addr.family === F.AF_IPV4
     ? [{ nr, at: { addr: s.addr.addr, port: s.addr.port } }] : []);
+}
+
+/** Members must be able to hear each other. @throws EINVAL for a slot outside of `networks` */
+export function checkSlotsInside(slots: readonly Slot[], networks: readonly Network[]): void {
+  const outside = slots.find((s) => !isInside(networks, s.at.addr));
+  if (outside === undefined) return;
+  throw badConfig(`quorum slot ${outside.nr} at ${endpointString(outside.at)
+  } is outside of peer_networks=${networksString(networks)}`);
 }
 
 /**

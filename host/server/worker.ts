@@ -9,16 +9,20 @@ import type { Device } from '../env/device.js';
 import type { Env } from '../env/env.js';
 import { realEnv } from '../env/env.js';
 import { WatchedDevice, devicePending } from '../env/watched_device.js';
+import type { Net } from '../env/net.js';
+import { endpointString } from '../env/net.js';
+import { onlyFrom } from '../env/peer_networks.js';
 import type { ThreadSelf } from '../env/thread.js';
 import { threadSelf } from '../env/thread.js';
 import { readSupers } from '../disk/super.js';
-import { Counters } from '../observe/counters.js';
+import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import { makeLog } from '../observe/log.js';
 import type { Pending } from '../observe/pending.js';
 import { pendingLine } from '../observe/pending.js';
 import { WaitWatch } from '../observe/wait_watch.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import { Refusals } from '../observe/refusals.js';
 import { Triggers } from '../observe/triggers.js';
 import { localFenceAgent } from './fence.js';
 import { Member } from './member.js';
@@ -79,13 +83,15 @@ class MemberThread {
       });
     }
     const slots = checkQuorumConfig(sb.qconf, config.slotNr);
+    const net = this.guardedNet();
     return Member.start({
-      clock: env.clock, random: env.random, net: env.net, metaDevice, log,
+      clock: env.clock, random: env.random, net, metaDevice, log,
       counters: this.counters,
       fsid: config.fsid, rid: config.rid, slotNr: config.slotNr, slots,
       heartbeatTimeoutMs: () => config.heartbeatTimeoutMs,
       makeServer: (term, events) => makeServer({
-        env, log, metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
+        env: { clock: env.clock, random: env.random, net }, log,
+        metaDevice, dataDevice, fsid: config.fsid, fmtVers: sb.fmtVers,
         rid: config.rid, slotNr: config.slotNr, slots, options: config, counters: this.counters,
         silenceTimeoutMs: config.silenceTimeoutMs, coreMemoryBytes: config.coreMemoryBytes,
         triggers: this.triggers,
@@ -96,6 +102,16 @@ class MemberThread {
       serverFailed: (error) => { self.post({ type: 'server-failed', error: plainError(error) }); },
       fencesChanged: (requests) => { self.post({ type: 'fences', requests }); },
       failed: (error) => { self.post({ type: 'failed', error: plainError(error) }); },
+    });
+  }
+
+  /** The sockets of this host, for peers that may be peers. */
+  private guardedNet(): Net {
+    const { env, self, counters } = this;
+    const refusals = new Refusals(this.log, 'network', () => env.clock.monotonicMs());
+    return onlyFrom(env.net, self.data.peerNetworks, (from) => {
+      counters.inc(C.net_refused_peers);
+      refusals.note(endpointString(from), 'outside of peer_networks');
     });
   }
 

@@ -17,6 +17,7 @@ import { readMetaSuper, readOfflineSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
 import { devicePending } from '../env/watched_device.js';
 import { CallerMemory } from '../env/caller_mem.js';
+import { onlyFrom } from '../env/peer_networks.js';
 import { FileSystem } from '../fs/fs.js';
 import type { StatfsMore } from '../fs/ioctl.js';
 import { OrphanScan } from '../fs/orphan_scan.js';
@@ -41,6 +42,7 @@ import { Triggers } from '../observe/triggers.js';
 import { countStable } from '../server/alloc_counts.js';
 import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
+import { checkSlotsInside, presentSlots } from '../server/quorum_block.js';
 import { reservedMetaBlocks } from '../server/server.js';
 import { ScoutfsError, assert, asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
@@ -117,7 +119,10 @@ export class MountClient {
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
     const lookup = new MountedLookup(env, vol);
     this.client = new Client({
-      clock: env.clock, net: env.net, log, counters: this.counters,
+      clock: env.clock, log, counters: this.counters,
+      net: onlyFrom(env.net, options.peerNetworks, () => {
+        this.counters.inc(C.net_refused_peers);
+      }),
       identity: {
         fsid: sb.hdr.fsid, fmtVers: sb.fmtVers, rid: vol.rid, quorum: options.quorumSlotNr !== null,
       },
@@ -193,6 +198,7 @@ export class MountClient {
 
   private async bringUp(): Promise<void> {
     const { vol } = this;
+    checkSlotsInside(presentSlots(vol.metaSuper.qconf), vol.options.peerNetworks);
     if (vol.options.quorumSlotNr !== null) {
       this.member = await this.startMember(vol.options.quorumSlotNr);
       // They may have been changed while it started.
@@ -327,6 +333,7 @@ export class MountClient {
       metaPath: vol.metaDevice.path, dataPath: vol.dataDevice.path, fsid: vol.metaSuper.hdr.fsid,
       rid: vol.rid, slotNr, silenceTimeoutMs: vol.options.tcpKeepaliveTimeoutMs,
       coreMemoryBytes: vol.memory.serverBytes, logLevel: log.level,
+      peerNetworks: vol.options.peerNetworks,
       heartbeatTimeoutMs: vol.options.quorumHeartbeatTimeoutMs,
       logMergeWaitTimeoutMs: vol.options.logMergeWaitTimeoutMs,
     }, log, {

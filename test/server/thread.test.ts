@@ -56,7 +56,7 @@ async function makeVolume(dir: string): Promise<Volume> {
 function config(v: Volume, rid = RID): MemberConfig {
   return {
     metaPath: v.metaPath, dataPath: v.dataPath, fsid: v.sb.hdr.fsid, rid, slotNr: 0,
-    silenceTimeoutMs: 24_000, coreMemoryBytes: 128 << 20, logLevel: 'error',
+    silenceTimeoutMs: 24_000, coreMemoryBytes: 128 << 20, logLevel: 'error', peerNetworks: [],
     heartbeatTimeoutMs: 10_000, logMergeWaitTimeoutMs: 500,
   };
 }
