@@ -16,7 +16,8 @@ import {
   emptyList, fillList, movedLen, moveExtents, moveSnapshot, spliceList, zonesOf,
 } from './alloc';
 import {
-  blockBegin, blockErr, blockInit, blockSeed, blockTableBytes, blockVolume, ENTRY_BYTES,
+  blockBegin, blockErr, blockInit, blockRead, blockSeed, blockTableBytes, blockVolume,
+  ENTRY_BYTES,
 } from './block';
 import {
   btreeDelete, btreeDirty, btreeForce, btreeGetParent, btreeInsert, btreeApply, btreeLookup,
@@ -67,6 +68,12 @@ export function core_volume(fsidLo: u32, fsidHi: u32, totalBlocks: f64): void {
 /** Seeds block seqs with 32 random bytes at `at`. */
 export function core_seed(at: usize): void {
   blockSeed(load<u64>(at), load<u64>(at, 8), load<u64>(at, 16), load<u64>(at, 24));
+}
+
+/** Whether a reference's block is there and sound. @returns 0, NEED_BLOCK, -ESTALE, -EIO */
+export function block_check(ref: usize, magic: u32): i32 {
+  blockBegin();
+  return blockRead(ref, magic) == 0 ? blockErr : 0;
 }
 
 // ---- trees ----

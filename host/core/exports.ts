@@ -32,6 +32,8 @@ export interface CoreExports extends ItemExports {
   wsetList(wset: Ptr, from: number, max: number, out: Ptr): number;
   wsetCount(wset: Ptr): number;
 
+  block_check(ref: Ptr, magic: number): number;
+
   btree_lookup(root: Ptr, key: Ptr, out: Ptr, maxLen: number): number;
   btree_next(root: Ptr, key: Ptr, out: Ptr, maxLen: number): number;
   btree_prev(root: Ptr, key: Ptr, out: Ptr, maxLen: number): number;

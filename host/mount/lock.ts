@@ -20,6 +20,9 @@
  *     always answered, and never wait for our own requests, nor for waiters beyond the
  *     tick in which a grant woke them
  *   - `mode` never serves more than the server has granted and not asked back
+ *   - what was changed under a lock is committed before its items are dropped, whatever the
+ *     server says the mode was; a server that grants what was not asked for, or what cannot
+ *     follow the mode that is held, is refused
  *   - a lock that is idle in mode null does not exist
  *
  * Source: lock.md 1 to 5; fuse.md 5; vectors `lock_client_traces`.
@@ -102,6 +105,8 @@ export class ClientLock {
   /** mode before the reduction that is being carried out, or null */
   invalidatingMode: LockMode | null = null;
   requestPending = false;
+  /** the mode that is asked for while a request is pending */
+  asked: LockMode = LOCK_NULL;
   writeSeq = 0;
   /** Advances whenever what was cached under the lock may have changed; 0: never readable. */
   refreshGen = 0;
@@ -195,6 +200,17 @@ function idOfKey(key: Key): number | null {
   }
 }
 
+/**
+ * Whether a grant is what was asked for and a server can have got there: everything but
+ * reading on, or becoming the writer, it has to ask back first.
+ */
+function mayFollow(lock: ClientLock, granted: number): boolean {
+  const { mode } = lock;
+  const on = (mode === LOCK_READ && (granted === LOCK_READ || granted === LOCK_WRITE)) ||
+    (mode === LOCK_WRITE_ONLY && granted === LOCK_WRITE_ONLY);
+  return granted === lock.asked && lock.invalidatingMode === null && (mode === LOCK_NULL || on);
+}
+
 export class LockClient {
   private readonly locks = new Map<number, ClientLock>();
   /** idle locks, the longest idle first */
@@ -277,6 +293,7 @@ export class LockClient {
       }
       this.count.inc(C.lock_grant_request);
       lock.requestPending = true;
+      lock.asked = mode;
     }
     this.idle.delete(lock);
     lock.waiting[mode] += 1;
@@ -332,7 +349,8 @@ export class LockClient {
   /** The server's response to our request. @throws EINVAL for one we did not ask for */
   grant(granted: Lock): void {
     const lock = this.byKey(granted.key);
-    if (lock?.requestPending !== true || !lockModesValid(granted)) {
+    if (lock?.requestPending !== true || !lockModesValid(granted) ||
+        !mayFollow(lock, granted.newMode)) {
       throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'unexpected lock grant' });
     }
     this.count.inc(C.lock_grant_response);
@@ -350,8 +368,12 @@ export class LockClient {
 
   /** The server wants a mode back. `answer` is called once, with the same lock. */
   invalidate(asked: Lock, answer: (lock: Lock) => void): void {
-    if (!lockModesValid(asked)) {
-      throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', { message: 'invalid lock mode' });
+    const { oldMode, newMode } = asked;
+    const lowers = newMode === LOCK_NULL || (oldMode === LOCK_WRITE && newMode === LOCK_READ);
+    if (!lockModesValid(asked) || !lowers) {
+      throw new ScoutfsError('LOCK_PROTOCOL', 'EINVAL', {
+        message: `a lock to be reduced from mode ${oldMode} to ${newMode}`,
+      });
     }
     this.count.inc(C.lock_invalidate_request);
     const lock = this.byKey(asked.key);
@@ -503,6 +525,7 @@ export class LockClient {
       return false;
     }
     lock.requestPending = true;
+    lock.asked = LOCK_NULL;
     this.idle.delete(lock);
     return true;
   }
@@ -525,7 +548,9 @@ export class LockClient {
   }
 
   private async reduce(lock: ClientLock, r: Invalidation): Promise<void> {
-    const from = r.lock.oldMode as LockMode;
+    // What it was here counts; the request of a new server may say otherwise.
+    const held = lock.invalidatingMode ?? LOCK_NULL;
+    const from = held === LOCK_NULL ? r.lock.oldMode as LockMode : held;
     const to = r.lock.newMode as LockMode;
     if (!this.isShutdown) await this.giveUp(lock, from, to);
     this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
@@ -542,7 +567,7 @@ export class LockClient {
   private async giveUp(lock: ClientLock, from: LockMode, to: LockMode): Promise<void> {
     try {
       if (lock.kind === LockKind.inode) await this.deps.drain(lock, from, to);
-      if (canWrite(from) && lock.dirtiedSeq !== 0 && lock.dirtiedSeq === this.deps.transSeq()) {
+      if (lock.dirtiedSeq !== 0 && lock.dirtiedSeq === this.deps.transSeq()) {
         this.count.inc(C.lock_invalidate_sync);
         await this.deps.commit();
       }
@@ -551,7 +576,7 @@ export class LockClient {
       this.deps.failed(asScoutfsError(e));
     }
     if (lock.kind === LockKind.quota && !canRead(to)) this.deps.dropQuotaRules();
-    if (from !== LOCK_WRITE || to !== LOCK_READ) this.deps.core.invalidate(lock.ptr);
+    if (!canRead(from) || to !== LOCK_READ) this.deps.core.invalidate(lock.ptr);
   }
 
   private noteTaken(id: number): void {

@@ -203,7 +203,7 @@ export function headerFault(v: DataView, o: number, side: Side, greeted: boolean
   const error = v.getUint8(o + 28);
   const response = flags === F.NET_FLAG_RESPONSE;
   if (!isCount(v, o) || !isCount(v, o + 16)) return 'sequence number or id is zero or too large';
-  if (v.getUint32(o + 12, true) > 0x1fffff) return 'received sequence number too large';
+  if (v.getUint32(o + 12, true) > COUNT_HIGH_MAX) return 'received sequence number too large';
   if (cmd >= F.NET_CMD_UNKNOWN) return `unknown command ${cmd}`;
   if (flags !== 0 && !response) return `unknown flags ${flags}`;
   if (error >= F.NET_ERR_UNKNOWN) return `unknown error ${error}`;
@@ -216,10 +216,13 @@ export function headerFault(v: DataView, o: number, side: Side, greeted: boolean
   return null;
 }
 
-/** A 64-bit number from 1 to 2^53 - 1. */
+/** Numbers of a peer stay below 2^52, so that those counted up from them have room. */
+const COUNT_HIGH_MAX = 0xfffff;
+
+/** A 64-bit number from 1 to 2^52 - 1. */
 function isCount(v: DataView, o: number): boolean {
   const high = v.getUint32(o + 4, true);
-  return high <= 0x1fffff && (high !== 0 || v.getUint32(o, true) !== 0);
+  return high <= COUNT_HIGH_MAX && (high !== 0 || v.getUint32(o, true) !== 0);
 }
 
 /** Reads a header that has passed `headerFault`. */

@@ -51,7 +51,7 @@ export class NetClient {
 
   constructor(private readonly me: ClientIdentity, private readonly hooks: ClientHooks,
     private readonly counters: Counters = new Counters()) {
-    this.peer = new Peer({ request: (r) => { this.dispatch(r); } }, counters);
+    this.peer = new Peer({ request: (r) => { this.dispatch(r); } }, counters, true);
   }
 
   /** Submits a request. @throws the errno of `close` */

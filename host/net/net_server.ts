@@ -13,9 +13,15 @@
  * Where upstream goes wrong this does not follow (net.md 10): a socket that never
  * greets disappears quietly (4); a client whose first greeting was answered in vain
  * is found by rid although it greets with term 0 (3); a client whose peer was given up
- * is refused before it is answered (18); the counters of a peer made for a farewell
+ * is refused before it is answered (18), also by a server that never knew it and finds no
+ * mounted client item: it may only say farewell; the counters of a peer made for a farewell
  * resent to a server that forgot it start above what the client has seen (16);
  * `greeted` tells first contact once per incarnation (19).
+ *
+ * Clients are known by what they say they are. Of that this holds against one that lies: it
+ * does not take the place of another that is connected from another address, has no more
+ * requests at work than the server can take, and asks for nothing once it has said farewell
+ * (what it got then nobody would ever take back). What is refused is counted and told.
  * Source: net.md 7.
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
@@ -37,6 +43,8 @@ export const RECONNECT_WAIT_MS = 20_000;
 const GREETING_WAIT_MS = 20_000;
 /** Sockets that have not greeted; more are closed as they come. */
 const UNGREETED_SOCKETS_MAX = 4096;
+/** Clients; more are refused. */
+const CLIENTS_MAX = 4096;
 
 export interface ServerIdentity {
   fsid: bigint;
@@ -56,14 +64,18 @@ export interface Greeted {
 export interface ServerHooks {
   /** A new mount greets: make it durable. A rejection refuses the greeting. */
   record(rid: bigint, from: Endpoint, quorum: boolean): Promise<void>;
+  /** Is there a mounted client item of `rid`? */
+  isMounted(rid: bigint): Promise<boolean>;
   /** A client's messages may flow. */
   greeted(client: Greeted): void;
   /** A request with a payload of the right length; throwing closes the client's socket. */
   request(rid: bigint, request: NetRequest): void;
   /** The client did not come back: it must be fenced. */
   lost(rid: bigint, from: Endpoint): void;
-  /** For the log: why a socket was refused or lost. */
+  /** For the log: why a socket was lost. */
   note?(message: string): void;
+  /** For the log: why a socket was closed or not taken. */
+  refused?(from: Endpoint, why: string): void;
 }
 
 interface Client {
@@ -74,6 +86,8 @@ interface Client {
   /** its greeting was answered once */
   met: boolean;
   timer: TimerHandle | null;
+  /** It has said farewell: nothing else may be requested. */
+  leaving: boolean;
 }
 
 interface Incoming {
@@ -111,6 +125,7 @@ export class NetServer {
   /** Takes over an accepted socket. */
   accept(socket: TcpSocket): void {
     if (this.stopped || this.ungreeted.size >= UNGREETED_SOCKETS_MAX) {
+      if (!this.stopped) this.refusedGreeting(socket.remote, 'too many sockets have not greeted');
       socket.start({ data: () => undefined, closed: () => undefined });
       socket.destroy();
       return;
@@ -119,7 +134,10 @@ export class NetServer {
       message: (header, payload) => { this.message(incoming, header, payload); },
       closed: (error) => { this.socketClosed(incoming, error); },
     });
-    const timer = this.clock.after(GREETING_WAIT_MS, () => { framed.destroy(); });
+    const timer = this.clock.after(GREETING_WAIT_MS, () => {
+      this.refusedGreeting(socket.remote, 'no greeting came');
+      framed.destroy();
+    });
     const incoming: Incoming = { framed, client: null, timer };
     this.ungreeted.add(incoming);
     framed.start();
@@ -142,6 +160,12 @@ export class NetServer {
   /** Whether a client has a socket now. */
   isConnected(rid: bigint): boolean {
     return this.clients.get(rid)?.peer.hasSocket === true;
+  }
+
+  /** Address and rid of a client, for messages. */
+  nameOf(rid: bigint): string {
+    const from = this.clients.get(rid)?.from;
+    return `${from === undefined ? 'nowhere' : endpointString(from)} (client ${rid.toString(16)})`;
   }
 
   /** Breaks a client's socket; it may come back. */
@@ -175,7 +199,7 @@ export class NetServer {
     this.greet(incoming, header, payload).then(
       () => { framed.resume(); },
       (e: unknown) => {
-        this.hooks.note?.(`greeting refused: ${asScoutfsError(e).message}`);
+        this.refusedGreeting(framed.remote, asScoutfsError(e).message);
         framed.destroy();
       });
   }
@@ -183,22 +207,34 @@ export class NetServer {
   private async greet(incoming: Incoming, header: Header, payload: Uint8Array): Promise<void> {
     const { framed } = incoming;
     const g = payload.length === F.NetGreeting.size ? decode(F.NetGreeting, payload) : null;
-    if (g?.fsid !== this.me.fsid || g.fmtVers !== this.me.fmtVers || g.rid === 0n) {
-      this.refuse(framed, header.id);
+    const fault = this.greetingFault(g);
+    if (g === null || fault !== null) {
+      this.refuse(framed, header.id, fault ?? '');
       return;
     }
+    if (this.clients.size >= CLIENTS_MAX && !this.clients.has(g.rid)) {
+      this.refuse(framed, header.id, 'too many clients');
+      return;
+    }
+    this.checkPlace(framed, header, g.rid);
     const quorum = (g.flags & BigInt(F.NET_GREETING_FLAG_QUORUM)) !== 0n;
     if (g.serverTerm === 0) {
       try {
         await this.hooks.record(g.rid, framed.remote, quorum);
       } catch (e) {
-        this.refuse(framed, header.id);
-        throw e;
+        this.refuse(framed, header.id, asScoutfsError(e).message);
+        return;
       }
     }
+    const mounted = this.clients.has(g.rid) || g.serverTerm === 0 ||
+      await this.hooks.isMounted(g.rid);
     if (this.stopped) return;
-    if (framed.isOpen) this.join(incoming, header, g, quorum);
-    else if (g.serverTerm === 0 && !this.clients.has(g.rid)) this.missed(g.rid, header.id, framed);
+    if (!framed.isOpen) {
+      if (g.serverTerm === 0 && !this.clients.has(g.rid)) this.missed(g.rid, header.id, framed);
+      return;
+    }
+    this.checkPlace(framed, header, g.rid);
+    this.join(incoming, header, g, { quorum, mounted });
   }
 
   /** A mount was recorded, but its socket has ended meanwhile: it comes back, or is fenced. */
@@ -208,18 +244,38 @@ export class NetServer {
     this.waitForReturn(client);
   }
 
-  /** Matches a valid greeting with the client's peer, or makes one (net.md 7.3). */
-  private join(incoming: Incoming, header: Header, g: F.NetGreeting, quorum: boolean): void {
-    const { framed } = incoming;
-    const old = this.clients.get(g.rid);
-    if (old !== undefined && old.greetingId >= header.id) {
+  /** A socket may take the place of an older one of its client, and of nobody else's. */
+  private checkPlace(framed: FramedSocket, header: Header, rid: bigint): void {
+    const old = this.clients.get(rid);
+    if (old === undefined) return;
+    if (old.peer.hasSocket && old.from.addr !== framed.remote.addr) {
+      throw protocolError(`client ${rid.toString(16)} is connected from ${
+        endpointString(old.from)}`);
+    }
+    if (old.greetingId >= header.id) {
       throw protocolError('a later socket of this client has greeted already');
     }
+  }
+
+  /** Why a greeting cannot be answered, or null. */
+  private greetingFault(g: F.NetGreeting | null): string | null {
+    if (g === null) return 'a greeting of the wrong length';
+    if (g.fsid !== this.me.fsid) return `volume ${hex16(g.fsid)} is not served here`;
+    if (g.fmtVers !== this.me.fmtVers) return `format version ${g.fmtVers} is not served here`;
+    return g.rid === 0n ? 'a greeting without a mount' : null;
+  }
+
+  /** Matches a valid greeting with the client's peer, or makes one (net.md 7.3). */
+  private join(incoming: Incoming, header: Header, g: F.NetGreeting,
+    { quorum, mounted }: { quorum: boolean; mounted: boolean }): void {
+    const { framed } = incoming;
+    const old = this.clients.get(g.rid);
     const leaving = (g.flags & BigInt(F.NET_GREETING_FLAG_FAREWELL)) !== 0n;
-    if (old === undefined && g.serverTerm === this.me.term && !leaving) {
+    if (old === undefined && (g.serverTerm === this.me.term || !mounted) && !leaving) {
       throw protocolError(`client ${g.rid.toString(16)} was given up and has to be fenced`);
     }
     const client = old ?? this.newClient(g.rid, framed.remote);
+    if (old === undefined && !mounted) client.leaving = true;
     if (old === undefined && g.serverTerm === this.me.term) {
       client.peer.nextSeq = Math.max(client.peer.nextSeq, header.recvSeq + 1);
     }
@@ -248,23 +304,34 @@ export class NetServer {
   }
 
   private newClient(rid: bigint, from: Endpoint): Client {
-    const peer = new Peer({ request: (r) => { this.dispatch(rid, r); } }, this.counters);
+    const peer = new Peer({ request: (r) => { this.dispatch(client, r); } }, this.counters);
     // Its greeting response has the first seq.
     peer.nextSeq = 2;
-    const client: Client = { peer, rid, from, greetingId: 0, met: false, timer: null };
+    const client: Client = {
+      peer, rid, from, greetingId: 0, met: false, timer: null, leaving: false,
+    };
     this.clients.set(rid, client);
     return client;
   }
 
-  private refuse(framed: FramedSocket, id: number): void {
+  private refusedGreeting(from: Endpoint, why: string): void {
+    this.counters.inc(C.net_refused_greetings);
+    this.hooks.refused?.(from, why);
+  }
+
+  private refuse(framed: FramedSocket, id: number, why: string): void {
+    this.refusedGreeting(framed.remote, why);
     framed.write(encodeMessage({
       seq: 1, recvSeq: 0, id, cmd: F.NET_CMD_GREETING, response: true, error: F.NET_ERR_EINVAL,
     }, new Uint8Array(0)));
     framed.end();
   }
 
-  private dispatch(rid: bigint, request: NetRequest): void {
+  private dispatch(client: Client, request: NetRequest): void {
     const command = COMMANDS[request.cmd];
+    if (client.leaving && request.cmd !== F.NET_CMD_FAREWELL) {
+      throw protocolError(`${commandName(request.cmd)} request after the farewell`);
+    }
     if (command?.fromClient !== true) {
       this.counters.inc(C.net_unknown_request);
       throw protocolError(`${commandName(request.cmd)} request from a client`);
@@ -273,22 +340,29 @@ export class NetServer {
       if (command.badLength === 'shutdown') {
         throw protocolError(`${command.name} request of ${request.payload.length} bytes`);
       }
+      this.counters.inc(C.net_refused_requests);
+      this.hooks.refused?.(client.from,
+        `${command.name} request of ${request.payload.length} bytes`);
       request.respond('EINVAL');
       return;
     }
-    this.hooks.request(rid, request);
+    if (request.cmd === F.NET_CMD_FAREWELL) client.leaving = true;
+    this.hooks.request(client.rid, request);
   }
 
   private socketClosed(incoming: Incoming, error: ScoutfsError | null): void {
     const { framed, client } = incoming;
     incoming.timer.cancel();
     this.ungreeted.delete(incoming);
+    if (error?.code === 'NET_PROTOCOL') this.hooks.refused?.(framed.remote, error.message);
     // A socket that a later one of the same client has replaced means nothing.
     if (client === null || client.peer.current !== framed) return;
     client.peer.detach(framed);
     if (this.stopped) return;
-    this.hooks.note?.(`client ${client.rid.toString(16)} lost its socket: ${
-      error?.message ?? 'closed by the client'}`);
+    if (error?.code !== 'NET_PROTOCOL') {
+      this.hooks.note?.(`client ${client.rid.toString(16)} at ${endpointString(client.from)
+      } lost its socket: ${error?.message ?? 'closed by the client'}`);
+    }
     if (client.peer.farewellSent) {
       this.drop(client);
       return;

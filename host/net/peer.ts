@@ -16,6 +16,7 @@
  *     reconnect everything kept goes out first, in seq order
  *   - a received seq not above the greatest seen is dropped unread
  *   - greetings use `nextSeq` and `nextId` but are never kept
+ *   - a request is taken only while there is room to keep its response
  *   - a response to a request of an earlier server incarnation is dropped
  *     (net.md traps 17): requests remember the epoch in which they arrived
  *
@@ -29,8 +30,12 @@ import type { FramedSocket } from './frame.js';
 import type { Header } from './messages.js';
 import { encodeMessage, viewOf, wireErrno, wireError } from './messages.js';
 
-/** Messages kept for a peer that does not answer, before the connection is given up. */
+/** Requests kept for a peer that does not answer; more cannot be submitted. */
 export const KEPT_MESSAGES_MAX = 1_000_000;
+/** Responses kept for a peer that does not say that it has them; more are not earned. */
+export const KEPT_RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
+/** What a kept message takes beside its bytes. */
+const KEPT_OVERHEAD_BYTES = 128;
 const RECV_SEQ_OFFSET = 8;
 const NO_BYTES = new Uint8Array(0);
 
@@ -76,12 +81,18 @@ export class Peer {
   farewellSent = false;
   private epoch = 0;
   private closedWith: ErrnoName | null = null;
+  private responseBytes = 0;
   private socket: FramedSocket | null = null;
   private readonly requests = new Map<number, KeptRequest>();
   private readonly seqOfRequest = new Map<number, number>();
   private readonly responses = new Map<number, KeptResponse>();
 
-  constructor(private readonly handler: PeerHandler, private readonly counters: Counters) {}
+  /**
+   * `retries`: whether a request whose response was refused stays outstanding, as if nothing
+   * had come. A mount wants its answer; a server has other means.
+   */
+  constructor(private readonly handler: PeerHandler, private readonly counters: Counters,
+    private readonly retries = false) {}
 
   get hasSocket(): boolean {
     return this.socket !== null;
@@ -135,7 +146,7 @@ export class Peer {
       { seq, recvSeq: 0, id, cmd, response: true, error: wireError(errno) }, body);
     const farewell = cmd === F.NET_CMD_FAREWELL && errno === null;
     this.responses.set(seq, { bytes, farewell });
-    if (this.responses.size > KEPT_MESSAGES_MAX) this.socket?.destroy();
+    this.responseBytes += bytes.length + KEPT_OVERHEAD_BYTES;
     if (this.transmit(bytes) && farewell) this.farewellSent = true;
   }
 
@@ -145,9 +156,15 @@ export class Peer {
       this.counters.inc(C.net_recv_dropped_duplicate);
       return false;
     }
-    this.recvSeq = header.seq;
     this.acknowledged(header.recvSeq);
-    if (header.response) this.receiveResponse(header, payload);
+    if (!header.response && this.responseBytes > KEPT_RESPONSE_BYTES_MAX) {
+      throw new ScoutfsError('NET_PROTOCOL', 'EBADMSG', {
+        message: 'the peer does not acknowledge what it is answered',
+      });
+    }
+    const before = this.recvSeq;
+    this.recvSeq = header.seq;
+    if (header.response) this.receiveResponse(header, payload, before);
     else this.handler.request(new NetRequest(this, this.epoch, header.cmd, header.id, payload));
     return true;
   }
@@ -176,6 +193,7 @@ export class Peer {
     this.epoch++;
     this.recvSeq = 0;
     this.responses.clear();
+    this.responseBytes = 0;
   }
 
   /** Ends the connection: outstanding requests complete with `errno`, others throw `later`. */
@@ -188,6 +206,7 @@ export class Peer {
     this.requests.clear();
     this.seqOfRequest.clear();
     this.responses.clear();
+    this.responseBytes = 0;
     for (const r of outstanding) r.done(errno, NO_BYTES);
   }
 
@@ -205,14 +224,16 @@ export class Peer {
   }
 
   private acknowledged(recvSeq: number): void {
-    for (const seq of this.responses.keys()) {
+    for (const [seq, { bytes }] of this.responses) {
       if (seq > recvSeq) break;
+      this.responseBytes -= bytes.length + KEPT_OVERHEAD_BYTES;
       this.responses.delete(seq);
     }
   }
 
-  private receiveResponse(header: Header, payload: Uint8Array): void {
+  private receiveResponse(header: Header, payload: Uint8Array, before: number): void {
     const kept = this.requests.get(header.id);
+    const seq = this.seqOfRequest.get(header.id);
     // Normal after races: the request was answered before, or belongs to another server.
     if (kept?.cmd !== header.cmd) {
       this.counters.inc(C.net_dropped_response);
@@ -221,6 +242,15 @@ export class Peer {
     this.requests.delete(header.id);
     this.seqOfRequest.delete(header.id);
     const errno = wireErrno(header.error);
-    kept.done(errno, errno === null ? payload : NO_BYTES);
+    try {
+      kept.done(errno, errno === null ? payload : NO_BYTES);
+    } catch (e) {
+      if (this.retries && seq !== undefined && this.closedWith === null) {
+        this.requests.set(header.id, kept);
+        this.seqOfRequest.set(header.id, seq);
+        this.recvSeq = before;
+      }
+      throw e;
+    }
   }
 }

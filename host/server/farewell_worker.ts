@@ -37,6 +37,8 @@ export class FarewellWorker {
 
   add(rid: bigint, request: NetRequest): void {
     if (this.stopping) return;
+    // Asked again, it waits for the later answer.
+    this.waiting = this.waiting.filter((w) => w.rid !== rid);
     this.waiting.push({ rid, request, sinceMs: this.deps.nowMs() });
     this.kick();
   }

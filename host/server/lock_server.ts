@@ -12,6 +12,8 @@
  *   - while somebody is in invalidated nothing of that lock is granted
  *   - a grant is sent before any invalidation of it that follows
  *   - nothing is granted while any client is still reporting the locks it holds
+ *   - a client has one request for a lock at a time, and no more locks than LOCKS_MAX; what
+ *     it reports comes in ascending order, with seqs that a server can have given
  *
  * Nothing of this is stored: after a change of server clients report what they hold.
  * Source: lock.md 1.1, 6; vectors `lock_compat`, `lock_server_traces`.
@@ -51,6 +53,8 @@ export interface LockServerDeps<Request> {
   nextSeq(): number;
   /** Raises the counter to at least `seq`. */
   raiseSeq(seq: number): void;
+  /** Whether a server can have given `seq`. */
+  seqIsPossible(seq: number): boolean;
   /** Is this client, or (without argument) any client, still reporting its locks? */
   recovering(rid?: bigint): boolean;
   /** This client has reported all its locks. */
@@ -58,6 +62,9 @@ export interface LockServerDeps<Request> {
   /** on the monotonic clock: for `pending` */
   nowMs?(): number;
 }
+
+/** Locks that one client holds or wants: more than twice what a mount may keep idle. */
+const LOCKS_MAX = 262_144;
 
 interface Holder {
   rid: bigint;
@@ -93,6 +100,10 @@ function violation(message: string, errno: 'EINVAL' | 'EEXIST' = 'EINVAL'): Scou
 
 export class LockServer<Request> {
   private readonly locks = new Map<string, ServerLock<Request>>();
+  /** entries of each client in all lists */
+  private readonly entries = new Map<bigint, number>();
+  /** from where a client was asked to report its locks */
+  private readonly reporting = new Map<bigint, Key>();
 
   constructor(private readonly deps: LockServerDeps<Request>) {}
 
@@ -103,6 +114,9 @@ export class LockServer<Request> {
   /** A client wants a lock in another mode. @throws EINVAL for what no client may send */
   request(rid: bigint, request: Request, lock: Lock): void {
     if (!lockModesValid(lock)) throw violation('invalid lock mode in a request');
+    const wanted = this.locks.get(nameOf(lock.key))?.requested ?? [];
+    if (wanted.some((w) => w.rid === rid)) throw violation('a lock is wanted twice at a time');
+    this.count(rid, 1);
     const l = this.get(lock.key);
     l.stats.requests += 1;
     const sinceMs = this.deps.nowMs?.() ?? 0;
@@ -124,13 +138,15 @@ export class LockServer<Request> {
     if (lock.newMode !== LOCK_NULL) {
       holder.mode = lock.newMode;
       l.granted.push(holder);
+    } else {
+      this.count(rid, -1);
     }
     this.process(l);
   }
 
   /** First contact of a client: if it may hold locks from before, ask which. */
   greeted(rid: bigint): void {
-    if (this.deps.recovering(rid)) this.deps.askRecover(rid, keyZeros());
+    if (this.deps.recovering(rid)) this.askReport(rid, keyZeros());
   }
 
   /** Locks a client holds, ascending; none ends its report. @throws EINVAL, EEXIST */
@@ -138,17 +154,46 @@ export class LockServer<Request> {
     if (!this.deps.recovering(rid)) throw violation('lock report of a client not in recovery');
     const last = locks.at(-1);
     if (last === undefined) {
+      this.reporting.delete(rid);
       this.deps.recovered(rid);
       return;
     }
+    this.checkReport(rid, locks);
     for (const lock of locks) {
-      if (!lockModesValid(lock)) throw violation('invalid lock mode in a report');
-      const l = this.get(lock.key);
-      if (l.granted.some((h) => h.rid === rid)) throw violation('lock reported twice', 'EEXIST');
-      l.granted.push({ rid, mode: lock.newMode });
+      this.count(rid, 1);
+      this.get(lock.key).granted.push({ rid, mode: lock.newMode });
       this.deps.raiseSeq(lock.writeSeq);
     }
-    this.deps.askRecover(rid, incKey(last.key));
+    this.askReport(rid, incKey(last.key));
+  }
+
+  private askReport(rid: bigint, from: Key): void {
+    this.reporting.set(rid, from);
+    this.deps.askRecover(rid, from);
+  }
+
+  /** Nothing of a report is taken when a part of it is wrong. */
+  private checkReport(rid: bigint, locks: readonly Lock[]): void {
+    let from = this.reporting.get(rid) ?? keyZeros();
+    for (const lock of locks) {
+      if (!lockModesValid(lock)) throw violation('invalid lock mode in a report');
+      const l = this.locks.get(nameOf(lock.key));
+      if (l?.granted.some((h) => h.rid === rid) === true) {
+        throw violation('lock reported twice', 'EEXIST');
+      }
+      if (compareKeys(lock.key, from) < 0) throw violation('locks are not reported in order');
+      if (!this.deps.seqIsPossible(lock.writeSeq)) {
+        throw violation('a lock is reported with a seq that was never given');
+      }
+      from = incKey(lock.key);
+    }
+  }
+
+  /** @throws EINVAL when a client comes to hold and want too much */
+  private count(rid: bigint, change: number): void {
+    const n = (this.entries.get(rid) ?? 0) + change;
+    if (n > LOCKS_MAX) throw violation('more locks than any mount has');
+    this.entries.set(rid, n);
   }
 
   /** All clients have reported or were reclaimed: serves what waited, in key order. */
@@ -160,6 +205,8 @@ export class LockServer<Request> {
 
   /** Forgets a client that left or was fenced; may be repeated. */
   reclaim(rid: bigint): void {
+    this.entries.delete(rid);
+    this.reporting.delete(rid);
     for (const l of [...this.locks.values()]) {
       const before = l.granted.length + l.requested.length + l.invalidated.length;
       l.granted = l.granted.filter((h) => h.rid !== rid);
@@ -250,6 +297,8 @@ export class LockServer<Request> {
   private grant(l: ServerLock<Request>, want: Wanted<Request>): void {
     const at = l.granted.findIndex((h) => h.rid === want.rid);
     const old = at < 0 ? undefined : l.granted.splice(at, 1)[0];
+    if (old !== undefined) this.count(want.rid, -1);
+    if (want.mode === LOCK_NULL) this.count(want.rid, -1);
     const writes = want.mode === LOCK_WRITE || want.mode === LOCK_WRITE_ONLY;
     if (want.mode !== LOCK_NULL) l.granted.push({ rid: want.rid, mode: want.mode });
     l.stats.grants += 1;

@@ -38,6 +38,7 @@ import { MERGE_STATUS_KEY, rangeKey } from './finalize.js';
 import { freeingKey, type FreeingWorker } from './freeing.js';
 import { allLogTrees, isFinalized, itemsBetween, logTreesKey } from './log_trees_items.js';
 import { listIsEmpty, rootHeight } from './records.js';
+import { checkCompletion } from './untrusted.js';
 
 /** Requests and completions that exist at one time. */
 const BATCH_MAX = 8;
@@ -223,8 +224,8 @@ export class LogMerges {
         await this.takeBack(tx, key, stored, status);
         return;
       }
-      this.checkCompletion(received, decode(LogMergeRequest,
-        sized(stored, LogMergeRequest.size, 'log merge request')));
+      await checkCompletion(this.s, decode(LogMergeRequest,
+        sized(stored, LogMergeRequest.size, 'log merge request')), received);
       await this.commits.atomic(async () => {
         await this.commits.space.delete(this.tree, key);
         await this.commits.space.insert(this.tree, completeKey(received.seq), payload);
@@ -233,20 +234,6 @@ export class LogMerges {
         });
       });
     });
-  }
-
-  /** A completion is about its request, and what remains lies inside. @throws EINVAL */
-  private checkCompletion(c: LogMergeComplete, request: LogMergeRequest): void {
-    const remain = (c.flags & LOG_MERGE_COMP_REMAIN) !== 0;
-    const inside = compareKeys(c.remain, c.start) >= 0 && compareKeys(c.remain, c.end) <= 0;
-    const total = this.commits.sup.totalMetaBlocks;
-    const subtree = request.flags % 2 === LOG_MERGE_REQUEST_SUBTREE;
-    if ((subtree && c.root.height !== request.root.height) ||
-        compareKeys(c.start, request.start) !== 0 || compareKeys(c.end, request.end) !== 0 ||
-        (remain && !inside) || c.root.ref.blkno >= total ||
-        c.metaAvail.ref.blkno >= total || c.metaFreed.ref.blkno >= total) {
-      throw errnoError('EINVAL', `log merge completion ${c.seq} does not fit its request`);
-    }
   }
 
   /** Undoes a request: its range waits again, its lists are given back. Within a hold. */
@@ -390,7 +377,7 @@ export class LogMerges {
       await space.delete(sup.logsRoot, logTreesKey(lt.rid, lt.nr));
       const count = sup.inodeCount + Number(lt.inodeCountDelta);
       if (count < 0) this.s.log.warn(`server: the inode count would become ${count}`);
-      sup.inodeCount = Math.max(0, count);
+      sup.inodeCount = Math.min(Math.max(0, count), Number.MAX_SAFE_INTEGER);
     });
   }
 }

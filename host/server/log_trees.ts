@@ -13,10 +13,9 @@
  * Source: server.md 4.1 to 4.4, forest.md 5, alloc.md 7.
  */
 import {
-  ALLOC_FLAG_LOW, ALLOC_LIST_MAX_BLOCKS, BTREE_MAX_HEIGHT, LogTrees, META_DEV_START_BLKNO,
-  NetInodeAlloc, NetRoots, VOLOPT_DATA_ALLOC_ZONE_BLOCKS_BIT,
+  ALLOC_FLAG_LOW, ALLOC_LIST_MAX_BLOCKS, LogTrees, NetInodeAlloc, NetRoots,
+  VOLOPT_DATA_ALLOC_ZONE_BLOCKS_BIT,
 } from '../core/format.js';
-import type { AllocListHead, BlockRef, BtreeRoot } from '../core/format.js';
 import { Rec } from '../core/trees.js';
 import { decode, encode } from '../net/messages.js';
 import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors.js';
@@ -31,6 +30,7 @@ import {
   LogTreesRec, aRootTotal, listFirstNr, listFlags, setARootFlags, setListFlags,
 } from './records.js';
 import { rotateSrchLog } from './srch_rotate.js';
+import { checkLogTrees, checkLogTreesBlocks } from './untrusted.js';
 import { chooseZones } from './zones.js';
 
 const META_FILL_LO_BLOCKS = 4092;
@@ -41,6 +41,8 @@ const META_FILL_LEAST_BLOCKS = 1024;
 const DATA_FILL_LO_BLOCKS = 262144;
 export const DATA_FILL_TARGET_BLOCKS = 1048576;
 const ZONE_BITMAP_BYTES = 128;
+/** Inode numbers given at a time: a hundred times what mounts ask for. */
+const ALLOC_INODES_MAX = 1_048_576n;
 
 export class LogTreesService {
   readonly finalizer: Finalizer;
@@ -217,7 +219,6 @@ export class LogTreesService {
       throw errnoError('EIO',
         `log_trees of ${received.rid.toString(16)} sent by ${rid.toString(16)}`);
     }
-    this.checkReferences(received);
     return commits.transact(async () => {
       const { space, sup } = commits;
       const key = logTreesKey(rid, received.nr);
@@ -231,7 +232,8 @@ export class LogTreesService {
           `is not the one got last, ${stored.getTransSeq}`);
       }
       if (stored.commitTransSeq === received.getTransSeq) return;
-      if (received.flags !== stored.flags) throw errnoError('EINVAL', 'flags of log_trees changed');
+      checkLogTrees(this.s, stored, received);
+      await checkLogTreesBlocks(this.s, stored, received);
       await space.dirty(sup.logsRoot, key);
       const lt = new LogTreesRec(core, payload);
       try {
@@ -244,21 +246,6 @@ export class LogTreesService {
         lt.free();
       }
     });
-  }
-
-  private checkReferences(lt: LogTrees): void {
-    const { totalMetaBlocks, totalDataBlocks } = this.s.commits.sup;
-    const ref = (r: BlockRef): boolean =>
-      r.blkno === 0 || (r.blkno >= META_DEV_START_BLKNO && r.blkno < totalMetaBlocks);
-    const root = (r: BtreeRoot): boolean =>
-      ref(r.ref) && r.height <= BTREE_MAX_HEIGHT && (r.height === 0) === (r.ref.blkno === 0);
-    const list = (l: AllocListHead): boolean => ref(l.ref) && l.totalNr <= totalMetaBlocks &&
-      l.firstNr <= Math.min(l.totalNr, ALLOC_LIST_MAX_BLOCKS) &&
-      (l.ref.blkno !== 0 || l.totalNr === 0);
-    const ok = list(lt.metaAvail) && list(lt.metaFreed) && root(lt.itemRoot) && ref(lt.bloomRef) &&
-      root(lt.dataAvail.root) && root(lt.dataFreed.root) && ref(lt.srchFile.ref) &&
-      lt.dataAvail.totalLen <= totalDataBlocks && lt.dataFreed.totalLen <= totalDataBlocks;
-    if (!ok) throw errnoError('EINVAL', 'log_trees with impossible references');
   }
 
   /** GET_ROOTS: always of the stable super. */
@@ -286,7 +273,8 @@ export class LogTreesService {
     return commits.transact(() => {
       const ino = commits.sup.nextIno;
       const left = BigInt(Number.MAX_SAFE_INTEGER - ino);
-      const nr = Number(requested < left ? requested : left);
+      const most = left < ALLOC_INODES_MAX ? left : ALLOC_INODES_MAX;
+      const nr = Number(requested < most ? requested : most);
       commits.sup.nextIno = ino + nr;
       return Promise.resolve(encode(NetInodeAlloc, { ino, nr }));
     });

@@ -14,6 +14,7 @@
  */
 import type { OpenInoMap, OpenInoMapArgs } from '../core/format.js';
 import { OPEN_INO_MAP_LE64S } from '../core/constants.js';
+import { errnoError } from '../observe/errors.js';
 
 export interface OmapServerDeps<Request> {
   /** Answers the one who wants to delete; the client may be gone. */
@@ -23,6 +24,9 @@ export interface OmapServerDeps<Request> {
   /** Has a client of the previous server not greeted yet? */
   greetingsOutstanding(): boolean;
 }
+
+/** Requests of one client at a time; more than any mount has. */
+const REQUESTS_MAX = 16_384;
 
 interface Gathering<Request> {
   rid: bigint;
@@ -35,6 +39,7 @@ interface Gathering<Request> {
 export class OmapServer<Request> {
   private readonly members = new Set<bigint>();
   private readonly gatherings = new Map<number, Gathering<Request>>();
+  private readonly asking = new Map<bigint, number>();
   /** waiting for greetings, oldest first */
   private queued: Gathering<Request>[] = [];
   private nextReqId = 1;
@@ -49,6 +54,7 @@ export class OmapServer<Request> {
   /** A client left or was fenced; one that never connected is fine. */
   remove(rid: bigint): void {
     this.members.delete(rid);
+    this.asking.delete(rid);
     this.queued = this.queued.filter((g) => g.rid !== rid);
     for (const g of [...this.gatherings.values()]) {
       if (g.rid === rid) this.gatherings.delete(g.args.reqId);
@@ -56,8 +62,11 @@ export class OmapServer<Request> {
     }
   }
 
-  /** A client wants the map of a group. */
+  /** A client wants the map of a group. @throws EBADMSG for more than it can want */
   request(rid: bigint, request: Request, groupNr: number): void {
+    const asking = (this.asking.get(rid) ?? 0) + 1;
+    if (asking > REQUESTS_MAX) throw errnoError('EBADMSG', 'more open map requests than inodes');
+    this.asking.set(rid, asking);
     this.queued.push({
       rid, request, args: { groupNr, reqId: this.nextReqId++ }, awaited: new Set(),
       bits: Array.from({ length: OPEN_INO_MAP_LE64S }, () => 0n),
@@ -94,6 +103,7 @@ export class OmapServer<Request> {
 
   private finishIfAnswered(g: Gathering<Request>): void {
     if (g.awaited.size > 0 || !this.gatherings.delete(g.args.reqId)) return;
+    this.asking.set(g.rid, Math.max(0, (this.asking.get(g.rid) ?? 0) - 1));
     this.deps.respond(g.rid, g.request, { args: g.args, bits: g.bits });
   }
 }

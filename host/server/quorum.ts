@@ -6,6 +6,9 @@
  * durable before a vote in it leaves. Only heartbeats overtake: while a block is being
  * written, or the server is being waited for, the leader keeps beating.
  *
+ * A datagram counts when it comes from the address of the slot that it names; upstream
+ * does not look at that, but sends from there too. Others are counted and logged.
+ *
  * A failing block update or socket ends the agent at once, without writing anything:
  * most likely two mounts use one slot. Our server is stopped then. A server that
  * cannot start is not such an error; the member stays in elections.
@@ -13,7 +16,8 @@
  */
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
-import type { Net, UdpSocket } from '../env/net.js';
+import { endpointString } from '../env/net.js';
+import type { Endpoint, Net, UdpSocket } from '../env/net.js';
 import type { Random } from '../env/random.js';
 import {
   QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT, QUORUM_EVENT_FENCE, QUORUM_EVENT_STOP,
@@ -22,6 +26,7 @@ import {
 } from '../core/constants.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import { Refusals } from '../observe/refusals.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import type { Action, QuorumMsg, ServerStatus } from './quorum_agent.js';
 import { QuorumAgent } from './quorum_agent.js';
@@ -81,6 +86,7 @@ export class Quorum {
   private readonly traffic: QuorumTraffic;
   private readonly block: OwnQuorumBlock;
   private readonly counters: Counters;
+  private readonly refusals: Refusals;
   private wake: (() => void) | null = null;
   private stopping = false;
   private isForced = false;
@@ -100,6 +106,7 @@ export class Quorum {
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
     this.counters = d.counters ?? new Counters();
+    this.refusals = new Refusals(d.log, 'quorum', () => d.clock.monotonicMs());
     this.block = new OwnQuorumBlock(d.device, d.fsid, d.rid, d.slotNr, d.again);
     d.server.onChange(() => {
       this.serverChanged = true;
@@ -117,7 +124,7 @@ export class Quorum {
     }
     const { term, liveServer } = await readStartState(d.device, d.slots, d.fsid, d.slotNr);
     const q = new Quorum(d, term, liveServer);
-    q.socket = await d.net.bindUdp(own.at, (bytes) => { q.datagram(bytes); },
+    q.socket = await d.net.bindUdp(own.at, (bytes, from) => { q.datagram(bytes, from); },
       (error) => {
         q.counters.inc(C.quorum_recv_error);
         q.fail(error);
@@ -155,14 +162,31 @@ export class Quorum {
       this.d.clock.monotonicMs());
   }
 
-  private datagram(bytes: Uint8Array): void {
+  private datagram(bytes: Uint8Array, from: Endpoint): void {
     const msg = decodeQuorumMessage(bytes, this.d.fsid, this.d.slots);
-    if (msg === null) this.counters.inc(C.quorum_recv_invalid);
-    if (msg === null || this.received.length >= RECEIVED_MAX) return;
+    const fault = msg === null ? `a datagram of ${bytes.length} bytes that is none of ours`
+      : this.faultOf(msg, from);
+    if (msg === null || fault !== null) {
+      this.counters.inc(C.quorum_recv_invalid);
+      this.refusals.note(endpointString(from), fault ?? '');
+      return;
+    }
+    if (this.received.length >= RECEIVED_MAX) return;
     this.counters.inc(RECV_COUNTERS[msg.type] ?? C.quorum_recv_invalid);
     this.traffic.received(msg);
     this.received.push(msg);
     this.wake?.();
+  }
+
+  /** Why a well-formed message is not one of another member, or null. */
+  private faultOf(msg: QuorumMsg, from: Endpoint): string | null {
+    const { slotNr, slots } = this.d;
+    const at = slots.find((s) => s.nr === msg.from)?.at;
+    if (msg.from === slotNr) return 'a message in the name of our own slot';
+    if (at?.addr !== from.addr || at.port !== from.port) {
+      return `a message in the name of slot ${msg.from}`;
+    }
+    return null;
   }
 
   private async loop(): Promise<void> {

@@ -264,6 +264,9 @@ Uint8Array {
   return bytes;
 }
 
+/** Terms of others stay below, so that the next one can always be counted up. */
+const TERM_MAX = 2n ** 52n;
+
 /** A valid datagram of a configured slot of this volume, or null. */
 export function decodeQuorumMessage(bytes: Uint8Array, fsid: bigint, slots: readonly Slot[]):
 { type: number; term: number; from: number } | null {
@@ -274,6 +277,6 @@ export function decodeQuorumMessage(bytes: Uint8Array, fsid: bigint, slots: read
   const term = view.getBigUint64(16, true);
   const type = view.getUint8(24);
   const from = view.getUint8(25);
-  if (term > BigInt(Number.MAX_SAFE_INTEGER) || type >= F.QUORUM_MSG_INVALID) return null;
+  if (term > TERM_MAX || type >= F.QUORUM_MSG_INVALID) return null;
   return slots.some((s) => s.nr === from) ? { type, term: Number(term), from } : null;
 }

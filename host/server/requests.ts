@@ -9,6 +9,7 @@
 import * as F from '../core/format.js';
 import { LockPlain, U64, commandName, decode, encode, viewOf } from '../net/messages.js';
 import type { NetRequest } from '../net/peer.js';
+import { C } from '../observe/counters.js';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
 import type { ServerContext } from './context.js';
 import type { FarewellWorker } from './farewell_worker.js';
@@ -28,6 +29,16 @@ export interface RequestParts {
   farewells: FarewellWorker;
 }
 
+export interface RequestHooks {
+  /** Whether errors may be answered. */
+  answering(): boolean;
+  /** For the log: a request was answered with an error. */
+  refused(rid: bigint, why: string): void;
+}
+
+/** Requests of one client that are being worked on; more than any mount has. */
+const AT_WORK_MAX = 16_384;
+
 type Handler = (rid: bigint, payload: Uint8Array) => Promise<Uint8Array | undefined>;
 
 const NOTHING = new Uint8Array(0);
@@ -35,10 +46,10 @@ const NOTHING = new Uint8Array(0);
 export class Requests {
   private readonly table: Readonly<Record<number, Handler>>;
   private readonly atWork = new Set<Promise<void>>();
+  private readonly atWorkOf = new Map<bigint, number>();
 
-  /** `answering`: whether errors may be answered. */
   constructor(private readonly s: ServerContext, private readonly parts: RequestParts,
-    private readonly answering: () => boolean) {
+    private readonly hooks: RequestHooks) {
     const { trees, srch, merges } = parts;
     this.table = {
       [F.NET_CMD_ALLOC_INODES]: (_rid, p) => trees.allocInodes(viewOf(p).getBigUint64(0, true)),
@@ -71,11 +82,21 @@ export class Requests {
       case F.NET_CMD_FAREWELL:
         farewells.add(rid, request);
         return;
-      default: {
-        const work = this.answer(rid, request).finally(() => { this.atWork.delete(work); });
-        this.atWork.add(work);
-      }
+      default: this.begin(rid, request);
     }
+  }
+
+  private begin(rid: bigint, request: NetRequest): void {
+    const n = (this.atWorkOf.get(rid) ?? 0) + 1;
+    if (n > AT_WORK_MAX) throw errnoError('EBADMSG', 'more requests than any mount has');
+    this.atWorkOf.set(rid, n);
+    const work = this.answer(rid, request).finally(() => {
+      this.atWork.delete(work);
+      const left = (this.atWorkOf.get(rid) ?? 1) - 1;
+      if (left === 0) this.atWorkOf.delete(rid);
+      else this.atWorkOf.set(rid, left);
+    });
+    this.atWork.add(work);
   }
 
   /** Waits for all handlers. */
@@ -92,10 +113,11 @@ export class Requests {
       request.respond(null, await handler(rid, request.payload) ?? NOTHING);
     } catch (e) {
       const error = asScoutfsError(e);
-      if (!this.answering()) return;
+      if (!this.hooks.answering()) return;
+      // ENOENT says that there is nothing to do, or that it is done.
       if (error.errno !== 'ENOENT') {
-        const what = `${commandName(request.cmd)} of ${rid.toString(16)}`;
-        this.s.log.warn(`server: ${what}: ${error.message}`);
+        this.s.counters.inc(C.net_refused_requests);
+        this.hooks.refused(rid, `${commandName(request.cmd)}: ${error.message}`);
       }
       request.respond(error.errno);
     }

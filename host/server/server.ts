@@ -18,6 +18,7 @@ import type { Core } from '../core/core.js';
 import type { Device } from '../env/device.js';
 import { readMetaSuper } from '../disk/super.js';
 import type { Clock } from '../env/clock.js';
+import { endpointString } from '../env/net.js';
 import type { Net, TcpListener, TcpSocket } from '../env/net.js';
 import { NetServer } from '../net/net_server.js';
 import type { Counters } from '../observe/counters.js';
@@ -27,6 +28,7 @@ import { asScoutfsError, errnoError, type ScoutfsError } from '../observe/errors
 import type { Log } from '../observe/log.js';
 import { hex16 } from '../observe/log.js';
 import type { Pending } from '../observe/pending.js';
+import { Refusals } from '../observe/refusals.js';
 import { Triggers } from '../observe/triggers.js';
 import { Commits } from './commit.js';
 import { SERVER_OPTIONS, type ServerContext, type ServerOptions } from './context.js';
@@ -255,6 +257,7 @@ export class Server {
 
   private assemble(sb: SuperBlock): Running {
     const { core, metaDevice, dataDevice, env, log, counters, fsid, fmtVers, term } = this.deps;
+    const refusals = new Refusals(log, 'server', () => env.clock.monotonicMs());
     const net: NetServer = new NetServer(env.clock, { fsid, fmtVers, term }, {
       record: (rid, from, quorum) => mounted.record(rid, from, quorum).catch((e: unknown) => {
         // a server that cannot take anybody in is of no use: perhaps another one can
@@ -267,7 +270,9 @@ export class Server {
         farewells.kick();
       },
       request: (rid, request) => { requests.handle(rid, request); },
+      isMounted: (rid) => commits.inspect(() => mounted.has(rid)),
       lost: (rid, from) => { this.clientLost(rid, from.addr); },
+      refused: (from, why) => { refusals.note(endpointString(from), why); },
       note: (message) => { log.info(`server: ${message}`); },
     }, counters);
     const reservedBlocks = (): number => reservedMetaBlocks(net.clientCount);
@@ -298,8 +303,10 @@ export class Server {
       reclaim: (rid) => this.reclaim(rid),
       failed: (e) => { this.fail('cannot let a mount go', e); },
     });
-    const requests = new Requests(context, { trees, srch, merges, services, farewells }, () =>
-      this.state === 'up' && commits.failure === null);
+    const requests = new Requests(context, { trees, srch, merges, services, farewells }, {
+      answering: () => this.state === 'up' && commits.failure === null,
+      refused: (rid, why) => { refusals.note(net.nameOf(rid), why); },
+    });
     return {
       context, net, services, trees, srch, merges, freeing, recovery, requests, farewells, known,
     };

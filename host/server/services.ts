@@ -20,6 +20,7 @@ import type { ServerContext } from './context.js';
 import { LockServer } from './lock_server.js';
 import { OmapServer } from './omap.js';
 import { RECOV_GREETING, RECOV_LOCKS, type Recovery } from './recov.js';
+import { SEQ_AHEAD_MAX } from './untrusted.js';
 
 export class ClientServices {
   readonly locks: LockServer<NetRequest>;
@@ -43,6 +44,7 @@ export class ClientServices {
       nextSeq: () => s.commits.nextSeq(),
       raiseSeq: (seq) => { s.commits.raiseSeq(seq); },
       nowMs: () => s.clock.monotonicMs(),
+      seqIsPossible: (seq) => seq <= s.commits.seq + SEQ_AHEAD_MAX,
       recovering: (rid) => recovery.pending(RECOV_LOCKS, rid),
       recovered: (rid) => {
         recovery.finish(rid, RECOV_LOCKS);

@@ -24,6 +24,7 @@ import { sized, type Commits, type Hold } from './commit.js';
 import type { ServerContext } from './context.js';
 import { itemsBetween } from './log_trees_items.js';
 import { srchLogKey } from './srch_rotate.js';
+import { checkCompaction } from './untrusted.js';
 
 const LIST_LO_BLOCKS = 4092;
 const LIST_TARGET_BLOCKS = 8185;
@@ -150,9 +151,6 @@ export class SrchCompactions {
   /** SRCH_COMMIT_COMPACT. @throws ENOENT for what is not busy (any more), EINVAL */
   async commit(rid: bigint, payload: Uint8Array): Promise<void> {
     const received = decode(SrchCompact, payload);
-    if (received.nr > SRCH_COMPACT_NR) {
-      throw errnoError('EINVAL', 'srch compaction with too many inputs');
-    }
     return this.commits.transact(async () => {
       const key = busyKey(rid, received.id);
       const stored = await this.commits.space.lookup(this.root, key);
@@ -160,7 +158,8 @@ export class SrchCompactions {
         throw errnoError('ENOENT',
           `srch compaction ${received.id} of ${rid.toString(16)} is not busy`);
       }
-      sized(stored, SrchCompact.size, 'busy srch compaction');
+      await checkCompaction(this.s,
+        decode(SrchCompact, sized(stored, SrchCompact.size, 'busy srch compaction')), received);
       const { flags } = received;
       const finished = SRCH_COMPACT_FLAG_DONE | SRCH_COMPACT_FLAG_DELETE;
       const { id } = received;

@@ -16,6 +16,6 @@ export async function statfs(s: ServerContext): Promise<Uint8Array> {
     uuid: sb.uuid,
     freeMetaBlocks: sum(true), totalMetaBlocks: sb.totalMetaBlocks,
     freeDataBlocks: sum(false), totalDataBlocks: sb.totalDataBlocks,
-    inodeCount: Math.max(0, sb.inodeCount + Number(inodeDelta)),
+    inodeCount: Math.min(Math.max(0, sb.inodeCount + Number(inodeDelta)), Number.MAX_SAFE_INTEGER),
   });
 }

@@ -2,9 +2,13 @@
  * Values that programs tend to be wrong about: the ends of ranges, what is near them, what
  * is near the value that was there, and the numbers of other things in the same volume.
  */
-import type { VolumeMap } from './places.js';
-
 export type Below = (n: number) => number;
+
+/** Numbers that mean something where a value is put: of blocks with their seqs, and others. */
+export interface Numbers {
+  readonly blocks: readonly { readonly blkno: number; readonly seq: bigint }[];
+  readonly inos: readonly bigint[];
+}
 
 export function pick<T>(below: Below, list: readonly T[]): T {
   const found = list[below(list.length)];
@@ -18,7 +22,7 @@ const LIMITS = [0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 20, 21, 48, 56, 63, 64, 65, 104
   65487, 65488, 65528, 65535, 65536] as const;
 
 /** A value for a field of `bits` that holds `old` now. */
-export function nasty(below: Below, bits: number, old: bigint, map: VolumeMap): bigint {
+export function nasty(below: Below, bits: number, old: bigint, map: Numbers): bigint {
   const max = (1n << BigInt(bits)) - 1n;
   const sign = 1n << BigInt(bits - 1);
   const choices: (() => bigint)[] = [

@@ -175,6 +175,11 @@ export class SimNet implements Net {
     });
   }
 
+  /** A datagram with any sender's address. */
+  inject(from: Endpoint, to: Endpoint, bytes: Uint8Array): void {
+    this.udp.get(endpointString(to))?.received(bytes.slice(), from);
+  }
+
   /** Delivers until nothing moves any more. */
   deliverAll(): void {
     let moved = true;

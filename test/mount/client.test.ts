@@ -48,6 +48,7 @@ class World {
   async serve(term: number): Promise<NetServer> {
     const server = new NetServer(this.clock, { fsid: 1n, fmtVers: 2, term }, {
       record: async () => { this.log.push('record'); },
+      isMounted: () => Promise.resolve(true),
       greeted: (c) => { this.log.push(`greeted ${c.firstContact}`); },
       request: (_rid, r) => { this.onRequest(r); },
       lost: () => { this.log.push('lost'); },

@@ -326,9 +326,24 @@ t.test('protocol violations and double unlocks are errors', async (t) => {
 t.test('a waiter that gives up does not keep the lock for ever', async (t) => {
   const m = new Mount();
   void m.locks.request(LockKind.inode, 5 * 1024, 1);
-  m.grant('ino_group 5', 0, 0, 0);
+  m.grant('ino_group 5', 0, 1, 0);
+  m.invalidate(1, 'ino_group 5', 1, 0);
   await m.clock.advance(2000);
   t.equal(m.locks.lockCount, 0);
+});
+
+t.test('a server that grants what cannot be, or raises what it should reduce', async (t) => {
+  const m = new Mount();
+  void m.locks.request(LockKind.inode, 5 * 1024, 1);
+  const unexpected = { code: 'LOCK_PROTOCOL', message: 'unexpected lock grant' };
+  t.throws(() => { m.grant('ino_group 5', 0, 2, 7); }, unexpected, 'not what was asked for');
+  t.throws(() => { m.grant('ino_group 5', 0, 0, 0); }, unexpected);
+  m.grant('ino_group 5', 0, 1, 0);
+  t.throws(() => { m.grant('ino_group 5', 0, 1, 0); }, unexpected, 'twice');
+  for (const [oldMode, newMode] of [[1, 2], [0, 1], [1, 3], [2, 2], [3, 1]] as const) {
+    t.throws(() => { m.invalidate(1, 'ino_group 5', oldMode, newMode); },
+      { code: 'LOCK_PROTOCOL', message: /to be reduced/ }, `${oldMode} to ${newMode}`);
+  }
 });
 
 t.test('unmounting', async (t) => {

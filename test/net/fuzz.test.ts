@@ -88,6 +88,7 @@ t.test('nothing a stranger sends harms the server', async (t) => {
   const net = new SimNet();
   const told: string[] = [];
   const server = new NetServer(clock, { fsid: 1n, fmtVers: 2, term: 7 }, {
+    isMounted: () => Promise.resolve(false),
     record: async () => { told.push('record'); },
     greeted: () => { told.push('greeted'); },
     request: () => { told.push('request'); },

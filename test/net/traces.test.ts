@@ -65,6 +65,7 @@ class Pair {
         this.effects.push({ server: 'insert mounted client', rid: Number(rid) });
         return this.recorded;
       },
+      isMounted: () => Promise.resolve(true),
       greeted: (c) => {
         if (c.firstContact) this.effects.push({ server: 'first contact', rid: Number(c.rid) });
       },

@@ -114,6 +114,7 @@ t.test('the lock service', { skip }, async (t) => {
       },
       nextSeq: () => ++seq,
       raiseSeq: (s) => { seq = Math.max(seq, s); },
+      seqIsPossible: () => true,
       recovering: (rid) => recov.pending(RECOV_LOCKS, rid),
       recovered: (rid) => { recov.finish(rid, RECOV_GREETING | RECOV_LOCKS); },
     });
@@ -152,7 +153,7 @@ t.test('the lock service', { skip }, async (t) => {
 t.test('reports of clients not in recovery are errors', async (t) => {
   const service = new LockServer<number>({
     grant: () => undefined, invalidate: () => undefined, askRecover: () => undefined,
-    nextSeq: () => 1, raiseSeq: () => undefined, recovering: () => false,
+    nextSeq: () => 1, raiseSeq: () => undefined, seqIsPossible: () => true, recovering: () => false,
     recovered: () => undefined,
   });
   t.throws(() => { service.recoverResponse(1n, []); }, { code: 'LOCK_PROTOCOL' });

@@ -3,14 +3,15 @@
  */
 import t from 'tap';
 import {
-  SRCH_COMPACT_FLAG_DELETE, SRCH_COMPACT_FLAG_DONE, SRCH_COMPACT_FLAG_ERROR, SRCH_COMPACT_FLAG_LOG,
-  SRCH_COMPACT_FLAG_SORTED, SrchCompact, SrchFile,
+  BLOCK_MAGIC_SRCH_BLOCK, SRCH_COMPACT_FLAG_DELETE, SRCH_COMPACT_FLAG_DONE, SRCH_COMPACT_FLAG_ERROR,
+  SRCH_COMPACT_FLAG_LOG, SRCH_COMPACT_FLAG_SORTED, SrchCompact, SrchFile,
 } from '../../host/core/format.js';
 import { keyBytes, keyOnes, makeKey } from '../../host/core/keys.js';
+import { newBlock, sealBlock, writeBlock } from '../../host/disk/block.js';
 import { decode, encode } from '../../host/net/messages.js';
 import { itemsBetween } from '../../host/server/log_trees_items.js';
 import { FakeClient, errnoOf, makeVolume, mount, partsOf, startServer } from '../lib/server.js';
-import type { TestServer } from '../lib/server.js';
+import type { TestServer, Volume } from '../lib/server.js';
 
 const SRCH_FIELD = 184;
 
@@ -27,6 +28,14 @@ async function keys(ts: TestServer): Promise<string[]> {
       keyOnes())) found.push(`${key.type}.${key.second}.${key.third}`);
     return found;
   });
+}
+
+/** Puts the one block of a file where the server looks for it. */
+async function writeBlockOf(v: Volume, f: SrchFile): Promise<void> {
+  const block = newBlock('large');
+  sealBlock(block,
+    { magic: BLOCK_MAGIC_SRCH_BLOCK, fsid: v.fsid, seq: f.ref.seq, blkno: f.ref.blkno });
+  await writeBlock(v.meta, 'large', f.ref.blkno, block);
 }
 
 /** Commits a transaction whose srch file is `f`. */
@@ -54,6 +63,7 @@ t.test('a long log file is rotated once', async (t) => {
   const ts = await startServer(v);
   await mount(ts, 5n);
   const c = new FakeClient(v, 5n);
+  await writeBlockOf(v, file(3000, 15));
   await commitFile(ts, c, file(3000, 15));
   t.same(await keys(ts), []);
   await commitFile(ts, c, file(3000, 16));
@@ -83,6 +93,13 @@ t.test('compactions are handed out, stored and finished', async (t) => {
   t.ok((await keys(ts)).includes('12.3001.0'));
   const again = await get(6n);
   t.same(again.out, sc.out, 'what failed is forgotten');
+  const inputs = [{ sfl: file(9, 9), blk: 0, pos: 0 }, ...again.inputs.slice(1)];
+  const foreign = { ...again, inputs };
+  t.equal(await errnoOf(commit(6n, foreign, SRCH_COMPACT_FLAG_LOG | SRCH_COMPACT_FLAG_DONE)),
+    'EINVAL', 'files that were not given');
+  t.equal(await errnoOf(commit(6n, { ...again, out: file(3100, 2) }, SRCH_COMPACT_FLAG_LOG)),
+    'ESTALE', 'an output that is not there');
+  await writeBlockOf(v, file(3100, 2));
   await commit(6n, { ...again, out: file(3100, 2) }, SRCH_COMPACT_FLAG_LOG);
   const more = await get(5n);
   t.equal(more.out.ref.blkno, 3100, 'progress is kept');
@@ -114,6 +131,6 @@ t.test('sorted files are compacted with those of their size', async (t) => {
   t.equal(await errnoOf(srch.commit(6n, encode(SrchCompact, {
     ...next, inputs: next.inputs.map((i) => ({ ...i, sfl: file(77, 77) })),
     flags: SRCH_COMPACT_FLAG_SORTED | SRCH_COMPACT_FLAG_DONE,
-  }))), 'EIO', 'inputs that do not exist');
+  }))), 'EINVAL', 'inputs that do not exist');
   await ts.server.stop();
 });

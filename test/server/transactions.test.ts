@@ -88,10 +88,13 @@ t.test('a list that cannot be read fails its owner, not the server', async (t) =
   await c.churnData(2000);
   await c.prepare();
   const good = decode(LogTrees, c.lt.get());
-  await partsOf(ts).trees.commit(5n, encode(LogTrees, {
+  t.equal(await errnoOf(partsOf(ts).trees.commit(5n, encode(LogTrees, {
     ...good, metaFreed: { ...good.metaFreed, ref: { ...good.metaFreed.ref, seq: 77n } },
-  }));
-  t.not(await errnoOf(partsOf(ts).trees.get(5n)), null);
+  }))), 'ESTALE', 'when it says where it is');
+  await partsOf(ts).trees.commit(5n, encode(LogTrees, good));
+  partsOf(ts).context.core.x.blockEvictAll();
+  await v.meta.write(good.metaFreed.ref.blkno * 65536, new Uint8Array(65536));
+  t.not(await errnoOf(partsOf(ts).trees.get(5n)), null, 'or when it is gone later');
   t.equal(ts.server.status, 'up');
   await new FakeClient(v, 6n).transaction(ts, 2048, 5);
   t.equal(ts.server.status, 'up');

@@ -1,0 +1,23 @@
+/**
+ * What became of one seed of the fuzzer of protocols.
+ */
+export interface WireResult {
+  /** sent by the hostile side */
+  messages: number;
+  /** answered with an error, or dropped and counted */
+  refused: number;
+  /** ended their connection */
+  closed: number;
+  logLines: number;
+  /** null: nothing that must not be */
+  failure: string | null;
+}
+
+export function emptyResult(): WireResult {
+  return { messages: 0, refused: 0, closed: 0, logLines: 0, failure: null };
+}
+
+/** What no log may say. */
+export const DEFECT = new RegExp('assertion failed|internal error|TypeError|RangeError|' +
+  'out of bounds|unreachable|of undefined|of null|not a function|call stack|Invalid array|' +
+  'not an exact');
