@@ -50,6 +50,8 @@ class QuickServer implements ServerControl {
   private now: ServerStatus = 'down';
   private changed: () => void = () => undefined;
 
+  standAtMs(): number { return 0; }
+
   status(): ServerStatus { return this.now; }
   start(): void { this.become('up'); }
   stop(): void { this.become('down'); }
