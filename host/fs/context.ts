@@ -32,6 +32,10 @@ export interface OpenMap {
    * map itself when it is known for this grant, else a promise to wait for.
    */
   fetchGroup(group: number, lock: LockPtr): RemoteOpen | Promise<RemoteOpen>;
+  /** The same asked now and without a lock: a hint. */
+  askGroup(group: number): Promise<RemoteOpen>;
+  /** What was answered under the present grant is old: bits may have been cleared since. */
+  forget(group: number): void;
 }
 
 export interface FsContext {

@@ -35,8 +35,8 @@ import { tagsOf } from './xattr.js';
 const DELETE_BATCH_EXTENTS = 64;
 const DELETE_BATCH_XATTRS = 64;
 
-/** How an attempt ended: nothing to delete, deleted, or someone uses the inode. */
-export type DeleteResult = 'gone' | 'deleted' | 'busy';
+/** How an attempt ended: nothing to delete, deleted, or someone uses the inode, by name or not. */
+export type DeleteResult = 'gone' | 'deleted' | 'busy' | 'linked';
 
 /** How a step ended: `more` is to be done, after `stop`. */
 interface Step {
@@ -81,14 +81,19 @@ export class Deletes {
   }
 
   /** Whether the inode may be deleted under the grant that is held now. @throws Wait */
-  private check(lock: LockPtr, ino: number): 'gone' | 'busy' | 'delete' {
+  private check(lock: LockPtr, ino: number): 'gone' | 'busy' | 'linked' | 'delete' {
     const { inodes, cx } = this.d;
     if (cx.openMap.isOpen(ino)) return 'busy';
-    const remote = cx.openMap.fetchGroup(Math.floor(ino / LOCK_INODE_GROUP_NR), lock);
+    const group = Math.floor(ino / LOCK_INODE_GROUP_NR);
+    const remote = cx.openMap.fetchGroup(group, lock);
     if (remote instanceof Promise) throw new Wait(remote);
-    if (remote.has(ino)) return 'busy';
+    if (remote.has(ino)) {
+      // users elsewhere can let go while we keep the grant: the next attempt asks again
+      cx.openMap.forget(group);
+      return 'busy';
+    }
     if (!inodes.exists(lock, ino)) return 'gone';
-    return inodes.read(lock, ino).nlink > 0 ? 'busy' : 'delete';
+    return inodes.read(lock, ino).nlink > 0 ? 'linked' : 'delete';
   }
 
   /**

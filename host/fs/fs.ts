@@ -10,11 +10,11 @@
  * crash, another mount's unlink) the orphan scan finds. Source: inode.md 13,
  * dir.md 11, data.md 11, xattr.md 10, super.md 5 and 9.
  */
-import { DATA_DEV_START_BLKNO, ROOT_INO } from '../core/constants.js';
+import { DATA_DEV_START_BLKNO, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 import type { BytePos } from '../core/bytepos.js';
 import type { NetStatfs } from '../core/format.js';
 import type { Items } from '../core/items.js';
-import type { Clock } from '../env/clock.js';
+import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { Counters } from '../observe/counters.js';
@@ -52,6 +52,11 @@ import { Xattrs } from './xattr.js';
 
 const O_ACCMODE = 3;
 const O_RDWR = 2;
+/** Between attempts to delete what others use; doubled each time, two minutes in all. */
+const RETRY_FIRST_MS = 250;
+const RETRIES_MAX = 9;
+/** Inodes that wait for another attempt; more are left to scans. */
+const RETRYING_MAX = 10_000;
 /** How long after its arrival the server's answer may be used by the request that asked. */
 const STATFS_AGE_MAX_MS = 50;
 
@@ -100,6 +105,9 @@ export class FileSystem implements VfsOps {
   private readonly data: Data;
   private readonly unlinked = new Set<number>();
   private readonly deleting = new Set<Promise<void>>();
+  /** Deletions that wait for users elsewhere. */
+  private readonly retries = new Map<number, TimerHandle>();
+  private ending = false;
   private readonly scratch = new InodeRec();
   /** Answers to statfs requests that are about to run again. */
   private readonly stats = new WeakMap<Op, { value: NetStatfs; atMs: number }>();
@@ -156,7 +164,10 @@ export class FileSystem implements VfsOps {
   }
 
   getattr(op: Op, _call: Call, ino: number, out: AttrOut): void {
-    fillAttr(this.inodes.read(op.lockInode(ino, MODE_READ), ino, this.scratch), out.attr);
+    const inode = this.inodes.read(op.lockInode(ino, MODE_READ), ino, this.scratch);
+    // removed by another mount: whoever uses it last deletes it
+    if (inode.nlink === 0 && this.cx.openMap.isOpen(ino)) this.unlinked.add(ino);
+    fillAttr(inode, out.attr);
   }
 
   setattr(op: Op, _call: Call, ino: number, set: SetAttr, out: AttrOut):
@@ -324,15 +335,40 @@ export class FileSystem implements VfsOps {
     else this.deleteLater(inode.ino);
   }
 
-  private deleteLater(ino: number): void {
-    const attempt = this.deletes.attempt(ino).then(() => undefined, (e: unknown) => {
+  /** @param retry how many attempts have found the inode in use elsewhere */
+  private deleteLater(ino: number, retry = 0): void {
+    const attempt = this.deletes.attempt(ino).then((result) => {
+      if (result === 'busy') this.retryDelete(ino, retry);
+    }, (e: unknown) => {
       this.deps.failed(`deleting inode ${ino}`, e);
     }).finally(() => { this.deleting.delete(attempt); });
     this.deleting.add(attempt);
   }
 
-  /** Resolves when no deletion begun so far is running any more. */
+  /**
+   * Another mount uses an inode without links. Scans find it only when log trees have been
+   * merged, which can take long; so it is asked for again, less and less often and without
+   * taking the lock from its users.
+   */
+  private retryDelete(ino: number, retry: number): void {
+    if (retry === RETRIES_MAX || this.ending || this.retries.size >= RETRYING_MAX) return;
+    const again = (): void => {
+      this.retries.delete(ino);
+      if (this.cx.openMap.isOpen(ino)) return;
+      this.cx.openMap.askGroup(Math.floor(ino / LOCK_INODE_GROUP_NR)).then((remote) => {
+        if (remote.has(ino)) this.retryDelete(ino, retry + 1);
+        else if (!this.ending) this.deleteLater(ino, retry + 1);
+      }, () => undefined);
+    };
+    this.retries.get(ino)?.cancel();
+    this.retries.set(ino, this.deps.clock.after(RETRY_FIRST_MS * 2 ** retry, again));
+  }
+
+  /** Resolves when no deletion is running any more; none will be tried again. */
   async deletionsDone(): Promise<void> {
+    this.ending = true;
+    for (const timer of this.retries.values()) timer.cancel();
+    this.retries.clear();
     while (this.deleting.size > 0) await Promise.all(this.deleting);
   }
 }

@@ -22,6 +22,8 @@ export interface OrphanSource {
   readOrphans(from: number): Promise<number[]>;
   /** The other mounts' open inodes of a group, asked now. */
   askGroup(group: number): Promise<RemoteOpen>;
+  /** An orphan is used here; perhaps the kernel only keeps it and can be made to forget it. */
+  usedHere(ino: number): void;
 }
 
 const SCAN_FIRST_INO = 2;
@@ -55,6 +57,7 @@ export class OrphanScan {
         counters.inc(C.orphan_scan_item);
         if (this.openMap.isOpen(ino)) {
           counters.inc(C.orphan_scan_cached);
+          this.source.usedHere(ino);
           continue;
         }
         const itsGroup = Math.floor(ino / LOCK_INODE_GROUP_NR);

@@ -343,6 +343,8 @@ export interface KernelDrain {
    * (step 8), so that `evict` can run for them. Unhurried.
    */
   prune(firstIno: number): void;
+  /** As prune, of one inode that the kernel may have no use for any more. */
+  pruneIdle(ino: number): void;
   /** Drops cached pages of a byte range after a change that no WRITE of the kernel made. */
   dropPages(ino: number, offset: BytePos, lenBytes: number): Promise<void>;
 }

@@ -303,6 +303,7 @@ export class Dispatcher {
 
   /** How long the kernel may keep the attributes in `r.entry`; notes that they were given. */
   private attrSec(r: Request, ino: number): number {
+    if (r.entry.attr.nlink === 0) this.nodes.obtain(ino).unlinked = true;
     if (!r.entry.attrCacheable || !this.mayCache(r, ino)) return 0;
     this.nodes.obtain(ino).attrGiven = true;
     return LONG_SEC;
@@ -379,6 +380,7 @@ export class Dispatcher {
 
   private released(node: Node, fh: number, flags: number): void {
     node.handles = Math.max(0, node.handles - 1);
+    this.idle(node);
     if ((flags & P.O_ACCMODE) === P.O_RDWR) node.rdwrHandles = Math.max(0, node.rdwrHandles - 1);
     this.vfs.release(node.ino, fh);
     this.nodes.settle(node);
@@ -386,8 +388,16 @@ export class Dispatcher {
 
   private releasedDir(node: Node, fh: number): void {
     node.handles = Math.max(0, node.handles - 1);
+    this.idle(node);
     this.vfs.releasedir(node.ino, fh);
     this.nodes.settle(node);
+  }
+
+  /** Inodes that were removed, or whose lock is gone, are not kept by the kernel for nothing. */
+  private idle(node: Node): void {
+    if (node.handles > 0 || node.lookups === 0 || !(node.unlinked || node.drainedOpen)) return;
+    node.drainedOpen = false;
+    this.drain.pruneIdle(node.ino);
   }
 
   private read(r: Request): Done {

@@ -39,6 +39,8 @@ import type { Request } from './request.js';
 
 /** Pause before an attribute notification for an inode on its way is repeated. */
 const REPEAT_DELAY_MS = 1;
+/** The kernel drops its own references to a file only after it has sent RELEASE. */
+const IDLE_DELAY_MS = 100;
 /** A notification blocked for longer means a deadlock: the connection is given up. */
 export const NOTIFY_LIMIT_MS = 120_000;
 /** Notifications in the thread pool at a time; also bounded by half of the pool. */
@@ -94,6 +96,8 @@ export class Invalidator implements KernelDrain {
   /** The kernel knows INC_EPOCH: names may be cached. */
   canDropNames = false;
   private canPrune = false;
+  /** Inodes that are to be pruned soon. */
+  private readonly idle = new Set<number>();
   private readonly draining = new Map<number, DrainMode>();
   /** Requests running under a grant that is being taken away, and who waits for their end. */
   private readonly admitted = new Set<Request>();
@@ -186,6 +190,20 @@ export class Invalidator implements KernelDrain {
       .filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== ROOT_INO).map((n) => n.ino));
   }
 
+  /** As prune, of one inode, a moment after its last handle was released. */
+  pruneIdle(ino: number): void {
+    this.idle.add(ino);
+    if (this.idle.size > 1) return;
+    this.clock.after(IDLE_DELAY_MS, () => {
+      const nodes = [...this.idle].map((i) => this.nodes.get(i)).filter((n) => n !== undefined);
+      this.idle.clear();
+      // opened again meanwhile: its next release comes here
+      for (const n of nodes) if (n.handles > 0) n.drainedOpen = true;
+      this.pruneInos(nodes.filter((n) => n.lookups > 0 && n.handles === 0 && n.ino !== ROOT_INO)
+        .map((n) => n.ino));
+    });
+  }
+
   /** Makes the kernel forget the oldest inodes that it does not use: the table is full. */
   pruneOldest(): void {
     // two at a time: the kernel forgets the children before it can forget their directory
@@ -233,6 +251,7 @@ export class Invalidator implements KernelDrain {
   }
 
   private async drainNode(node: Node, toMode: DrainMode): Promise<void> {
+    if (toMode === MODE_NULL && node.handles > 0) node.drainedOpen = true;
     if (toMode === MODE_NULL && node.attrGiven) {
       node.attrGiven = false;
       await this.dropAttributes(node);

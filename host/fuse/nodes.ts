@@ -34,6 +34,10 @@ export class Node {
   attrGiven = false;
   /** A READ has filled the page cache since the last drain. */
   pagesMaybe = false;
+  /** Attributes without links were given. */
+  unlinked = false;
+  /** The lock went away while handles were open: pruning left it out. */
+  drainedOpen = false;
   /** Directories: epoch in which a name inside was last given out with a timeout. */
   entriesEpoch = -1;
   /** Page notifications the kernel has not finished; objects, because ranges can be equal. */

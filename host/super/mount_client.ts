@@ -74,7 +74,7 @@ const NO_CALL: Call = {
 
 /** The kernel's side of a mount, which knows what the kernel may have cached. */
 export interface KernelSide {
-  readonly drain: Pick<KernelDrain, 'drain' | 'prune'>;
+  readonly drain: Pick<KernelDrain, 'drain' | 'prune' | 'pruneIdle'>;
   /** Requests that wait for a lock, a block, a commit or the server. */
   readonly parkedCount?: number;
   /** The inodes that the kernel refers to. */
@@ -177,8 +177,10 @@ export class MountClient {
     this.fs = this.makeFs();
     this.loops = new BackgroundLoops({
       env, log, client: this.client, vol, counters: this.counters,
-      scan: new OrphanScan(this.openMap.source(this.core), this.openMap, this.fs.deletes,
-        this.counters),
+      scan: new OrphanScan({
+        ...this.openMap.source(this.core),
+        usedHere: (ino) => { this.session?.drain.pruneIdle(ino); },
+      }, this.openMap, this.fs.deletes, this.counters),
       orphanDelayMs: () => options.orphanScanDelayMs,
     });
   }

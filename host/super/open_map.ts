@@ -59,15 +59,23 @@ export class MountOpenMap implements OpenMap {
   }
 
   /** What an orphan scan reads: the merged file system tree, roots sampled once per pass. */
-  source(core: Core): OrphanSource {
+  source(core: Core): Omit<OrphanSource, 'usedHere'> {
     let root: BtreeRoot | null = null;
     return {
       readOrphans: async (from) => {
         if (from <= ROOT_INO + 1 || root === null) root = (await this.client.getRoots()).fsRoot;
         return readOrphans(core, root, from);
       },
-      askGroup: async (group) => new RemoteBits((await this.client.openInoMap(group)).bits),
+      askGroup: (group) => this.askGroup(group),
     };
+  }
+
+  async askGroup(group: number): Promise<RemoteOpen> {
+    return new RemoteBits((await this.client.openInoMap(group)).bits);
+  }
+
+  forget(group: number): void {
+    this.known.delete(group);
   }
 
   private async ask(group: number, writeSeq: number): Promise<RemoteOpen> {

@@ -248,7 +248,40 @@ t.test('an unlinked inode stays while it is open and goes when it is forgotten',
   t.equal(m.inodeCount, 1);
   const linked = await make(m, 1, 'kept', 'file');
   m.openMap.clear(linked);
-  t.equal(await m.fs.deletes.attempt(linked), 'busy', 'linked inodes are not deleted');
+  t.equal(await m.fs.deletes.attempt(linked), 'linked', 'linked inodes are not deleted');
+});
+
+t.test('an inode that others use is deleted soon after they let go', async (t) => {
+  const m = new FakeMount({ seed: 11, waitChance: 0.2 });
+  const ino = await make(m, 1, 'f', 'file');
+  await m.run((op) => { m.fs.unlink(op, m.caller, 1, nameOf('f')); });
+  m.openMap.remote.add(ino);
+  m.fs.evict(ino);
+  for (let i = 0; i < 10; i++) await m.clock.advance(100);
+  t.equal(m.inodeCount, 2, 'still in use');
+  m.openMap.remote.delete(ino);
+  for (let i = 0; i < 10; i++) await m.clock.advance(200);
+  t.equal(m.inodeCount, 1, 'deleted without a scan');
+  t.strictSame(checkItems(m.items.store), []);
+});
+
+t.test('an inode that another mount removed is deleted by its last user', async (t) => {
+  const m = new FakeMount({ seed: 12 });
+  const ino = await make(m, 1, 'f', 'file');
+  const here = m.openMap.open;
+  // as if by another mount: this one does not hear of it
+  m.openMap.clear(ino);
+  m.openMap.remote.add(ino);
+  await m.run((op) => { m.fs.unlink(op, m.caller, 1, nameOf('f')); });
+  await m.fs.deletionsDone();
+  here.add(ino);
+  m.openMap.remote.clear();
+  const out = newEntry();
+  await m.run((op) => { m.fs.getattr(op, m.caller, ino, out); });
+  t.equal(out.attr.nlink, 0);
+  m.fs.evict(ino);
+  await m.fs.deletionsDone();
+  t.equal(m.inodeCount, 1);
 });
 
 t.test('tmpfile, and giving it a name', async (t) => {

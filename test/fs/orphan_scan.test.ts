@@ -10,6 +10,7 @@ class Scanned {
   readonly m = new FakeMount({ waitChance: 0.1 });
   readonly remote = new Set<number>();
   asked: number[] = [];
+  used: number[] = [];
   broken = false;
   readonly scan = new OrphanScan({
     readOrphans: (from) => {
@@ -18,6 +19,7 @@ class Scanned {
         .filter((k) => k.zone === ORPHAN_ZONE && Number(k.second) >= from)
         .map((k) => Number(k.second)).sort((a, b) => a - b).slice(0, 2));
     },
+    usedHere: (ino) => { this.used.push(ino); },
     askGroup: (group) => {
       this.asked.push(group);
       return Promise.resolve(this.remote);
@@ -43,6 +45,7 @@ t.test('a pass', async (t) => {
   s.remote.add(away ?? 0);
   t.equal(await s.scan.pass(() => false), 2);
   t.strictSame(s.asked, [2], 'the open map is asked for once per group');
+  t.strictSame(s.used, [open], 'the kernel is asked to forget those it need not keep');
   t.equal(s.scan.emptyPasses, 0);
   s.m.openMap.clear(open ?? 0);
   s.remote.clear();

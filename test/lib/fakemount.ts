@@ -185,6 +185,8 @@ class FakeOpenMap implements OpenMap {
   set(ino: number): void { this.open.add(ino); }
   clear(ino: number): void { this.open.delete(ino); }
   fetchGroup(): RemoteOpen { return this.remote; }
+  askGroup(): Promise<RemoteOpen> { return Promise.resolve(this.remote); }
+  forget(): void { /* nothing is remembered */ }
 }
 
 export class FakeMount {

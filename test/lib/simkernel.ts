@@ -76,7 +76,7 @@ class SimCall implements Call {
 export class SimKernel implements KernelSide {
   readonly nodes: NodeTable;
   readonly drain: KernelSide['drain'] = {
-    drain: () => Promise.resolve(), prune: () => undefined,
+    drain: () => Promise.resolve(), prune: () => undefined, pruneIdle: () => undefined,
   };
   private readonly spare: Uint8Array[] = [];
 
