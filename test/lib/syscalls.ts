@@ -67,6 +67,7 @@ const f = {
   unlinkat: fn(`int unlinkat(int dir, ${P} path, int flags)`),
   renameat2: fn(`int renameat2(int oldDir, ${P} old, int newDir, ${P} path, uint32_t flags)`),
   readlink: fn(`long readlink(${P} path, _Out_ uint8_t *buf, size_t size)`),
+  getcwd: fn('void *getcwd(_Out_ uint8_t *buf, size_t n)'),
   chmod: fn(`int chmod(${P} path, uint32_t mode)`),
   fchmod: fn('int fchmod(int fd, uint32_t mode)'),
   fchownat: fn(`int fchownat(int dir, ${P} path, uint32_t uid, uint32_t gid, int flags)`),
@@ -208,6 +209,13 @@ export function readlink(path: Path): string {
   const buf = Buffer.alloc(8192);
   const n = run(f.readlink, z(path), buf, buf.length);
   return typeof n === 'string' ? n : buf.toString('latin1', 0, n);
+}
+
+/** The working directory, or the errno. */
+export function getcwd(): string {
+  const buf = Buffer.alloc(8192);
+  return f.getcwd(buf, buf.length) === null ? errnoName() :
+    buf.toString('latin1', 0, buf.indexOf(0));
 }
 
 // --- attributes -----------------------------------------------------------------
