@@ -30,6 +30,10 @@ export interface ForestDeps {
   /** Number of grants so far; a lock's `grantNr` is its value when it was granted. */
   grantNr(): number;
   grantNrOf(lock: LockPtr): number;
+  /** The lock is not given up before the function that this returns is called. */
+  beginRead(lock: LockPtr): () => void;
+  /** False when all locks have been forgotten: the mount has ended. */
+  isLive(lock: LockPtr): boolean;
   counters?: Counters;
 }
 
@@ -56,7 +60,11 @@ export class Forest {
     const name = `${lock}:${Buffer.from(key).toString('latin1')}`;
     const running = this.reading.get(name);
     if (running !== undefined) return running;
-    const p = this.readRange(lock, key).finally(() => { this.reading.delete(name); });
+    const end = this.deps.beginRead(lock);
+    const p = this.readRange(lock, key).finally(() => {
+      this.reading.delete(name);
+      end();
+    });
     this.reading.set(name, p);
     return p;
   }
@@ -96,7 +104,8 @@ export class Forest {
     BtreeRoot.write(core.view, fs.ptr, at.roots.fsRoot);
     BtreeRoot.write(core.view, logs.ptr, at.roots.logsRoot);
     try {
-      return await core.run(() => core.x.forestRead(fs.ptr, logs.ptr, lock, k.ptr, at.barrier));
+      return await core.run(() => this.deps.isLive(lock)
+        ? core.x.forestRead(fs.ptr, logs.ptr, lock, k.ptr, at.barrier) : -ERRNO.ENOLINK);
     } finally {
       for (const r of [fs, logs, k]) r.free();
     }

@@ -124,6 +124,9 @@ export class ClientLock {
   working = false;
   /** waiters that were woken and have not tried again */
   retries = 0;
+  /** reads of its items in progress, and who waits for their end */
+  reads = 0;
+  readWaiters: (() => void)[] = [];
 
   constructor(readonly id: number, readonly kind: LockKind, readonly group: number,
     readonly range: LockRange, readonly ptr: LockPtr) {}
@@ -139,7 +142,7 @@ export class ClientLock {
 
   get isIdle(): boolean {
     return !this.requestPending && this.reductions.length === 0 && !this.hasUsers
-      && this.waiters.length === 0 && this.retries === 0;
+      && this.waiters.length === 0 && this.retries === 0 && this.reads === 0;
   }
 }
 
@@ -318,6 +321,30 @@ export class LockClient {
     lock.users[mode] -= 1;
     if (lock.reductions.length > 0) this.work(lock);
     else if (!lock.hasUsers) this.settle(lock);
+  }
+
+  /**
+   * Items of the lock with this core record are being read into the cache. That can outlast
+   * the operation that asked (its caller was killed): until the function that this returns is
+   * called the lock keeps its record, and is not given up.
+   */
+  beginRead(ptr: LockPtr): () => void {
+    const lock = this.byPtr.get(ptr);
+    assert(lock !== undefined, 'items are read under a lock');
+    lock.reads += 1;
+    return () => {
+      lock.reads -= 1;
+      if (lock.reads > 0) return;
+      const waiters = lock.readWaiters;
+      lock.readWaiters = [];
+      for (const w of waiters) w();
+      this.settle(lock);
+    };
+  }
+
+  /** Whether a core record is still that of a lock: not after the end of the connection. */
+  isLive(ptr: LockPtr): boolean {
+    return this.byPtr.has(ptr);
   }
 
   /**
@@ -553,6 +580,7 @@ export class LockClient {
     const from = held === LOCK_NULL ? r.lock.oldMode as LockMode : held;
     const to = r.lock.newMode as LockMode;
     if (!this.isShutdown) await this.giveUp(lock, from, to);
+    if (!canRead(to)) await this.readsEnded(lock);
     this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
     this.noteTaken(lock.id);
     lock.invalidatingMode = null;
@@ -576,7 +604,13 @@ export class LockClient {
       this.deps.failed(asScoutfsError(e));
     }
     if (lock.kind === LockKind.quota && !canRead(to)) this.deps.dropQuotaRules();
+    if (!canRead(to)) await this.readsEnded(lock);
     if (!canRead(from) || to !== LOCK_READ) this.deps.core.invalidate(lock.ptr);
+  }
+
+  /** Reads wait for the server, the device and commits, never for locks. */
+  private async readsEnded(lock: ClientLock): Promise<void> {
+    while (lock.reads > 0) await new Promise<void>((go) => { lock.readWaiters.push(go); });
   }
 
   private noteTaken(id: number): void {

@@ -161,7 +161,9 @@ export class MountClient {
       core: this.core, getRoots: () => this.client.getRoots(),
       makeRoom: () => this.trans.makeRoom(),
       grantNr: () => this.locks.grantNr,
-      grantNrOf: (ptr) => this.locks.grantNrOf(ptr), counters: this.counters,
+      grantNrOf: (ptr) => this.locks.grantNrOf(ptr),
+      beginRead: (ptr) => this.locks.beginRead(ptr), isLive: (ptr) => this.locks.isLive(ptr),
+      counters: this.counters,
     });
     this.openMap = new MountOpenMap(this.client, this.locks);
     const inos = new InoPools(async (count) => {

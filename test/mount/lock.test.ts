@@ -295,6 +295,29 @@ t.test('while a lock is drained it still works under its old mode', async (t) =>
   t.equal(m.locks.takenLately(LockKind.inode, 5 * 1024, 200), false);
 });
 
+t.test('a lock is kept while its items are read, whoever asked for them', async (t) => {
+  const m = new Mount();
+  m.acquire(1, 'ino_group 3', 1);
+  m.grant('ino_group 3', 0, 1, 0);
+  await settle();
+  const ptr = m.held.get(1)?.[0].ptr ?? 0;
+  const end = m.locks.beginRead(ptr);
+  // the caller is killed, and another mount wants the lock
+  m.release(1);
+  m.effects = [];
+  m.invalidate(7, 'ino_group 3', 1, 0);
+  await settle();
+  t.strictSame(m.effects, [], 'not given up yet');
+  t.equal(m.records.get(ptr)?.mode, 1, 'and still readable for the core');
+  end();
+  await settle();
+  t.strictSame(m.effects, [
+    { local: 'drop cached items', lock: 'ino_group 3' },
+    { send: 'invalidated', id: 7, lock: 'ino_group 3', old: 'READ', new: 'NULL' }]);
+  t.equal(m.records.size, 0, 'and forgotten');
+  t.notOk(m.locks.isLive(ptr));
+});
+
 t.test('a failed send leaves things as they were', async (t) => {
   const m = new Mount();
   m.failSend = true;
