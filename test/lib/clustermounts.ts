@@ -30,6 +30,7 @@ const DATA_NODE_GIB = 4;
 const COMMAND_TIMEOUT_MS = 240_000;
 const WAIT_MS = 60_000;
 const POLL_MS = 20;
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 const LOG_TAIL_LINES = 30;
 
 /** A machine of a node: where its commands run. */
@@ -210,6 +211,7 @@ export class ClusterMounts {
     this.data = join(dir, 'data.img');
     this.run = join(dir, 'run');
     this.options = shape.options ?? '';
+    for (const s of SIGNALS) process.on(s, this.onSignal);
     const count = shape.members + (shape.clients ?? 0);
     this.nodes = Array.from({ length: count }, (_, nr) => {
       const here: Host = { prefix: [], addr: `127.0.0.${nr + 1}`, runDir: this.run };
@@ -307,6 +309,14 @@ export class ClusterMounts {
 
   /** Kills and unmounts whatever is left and removes everything. */
   async end(): Promise<void> {
+    this.killAll();
+    await until(() => this.nodes.every((n) => n.pid === 0), 'all daemons are gone')
+      .catch(() => undefined);
+    this.remove();
+    for (const s of SIGNALS) process.off(s, this.onSignal);
+  }
+
+  private killAll(): void {
     for (const n of this.nodes) {
       const { pid } = n;
       if (pid === 0) continue;
@@ -315,10 +325,15 @@ export class ClusterMounts {
     }
     // In the mount table, not below the mount: there may be nobody to answer.
     for (const dir of mountsBelow(this.dir)) spawnSync('umount', ['-i', '-l', dir]);
-    await until(() => this.nodes.every((n) => n.pid === 0), 'all daemons are gone')
-      .catch(() => undefined);
-    this.remove();
   }
+
+  /** A test that is ended from outside leaves no daemons behind. */
+  private readonly onSignal = (signal: NodeJS.Signals): void => {
+    this.killAll();
+    this.remove();
+    for (const s of SIGNALS) process.off(s, this.onSignal);
+    process.kill(process.pid, signal);
+  };
 }
 
 /** Mount points below a directory, the deepest first. */
