@@ -48,6 +48,7 @@ class Stress {
   readonly problems: string[] = [];
   readonly counts: Record<string, number> = {};
   kills = 0;
+  private killedOps = 0;
   hung = false;
   private readonly children = new Map<number, ChildProcess>();
   private readonly table: StressTable;
@@ -88,7 +89,7 @@ class Stress {
     this.children.set(worker, child);
   }
 
-  /** Ops of all workers, those of killed ones left out. */
+  /** @returns operations of all workers */
   async run(): Promise<number> {
     const count = this.args.mounts * this.args.processes;
     for (let w = 0; w < count; w++) this.start(w);
@@ -99,12 +100,16 @@ class Stress {
       if (this.problems.length > 20) this.killAll();
     }
     fs.rmSync(this.tablePath, { force: true });
-    return Object.values(this.counts).reduce((a, b) => a + b, 0);
+    return Object.values(this.counts).reduce((a, b) => a + b, this.killedOps);
   }
 
   private killOne(): void {
-    const all = [...this.children.values()];
-    all[Math.floor(Math.random() * all.length)]?.kill('SIGKILL');
+    const all = [...this.children];
+    const [worker, child] = all[Math.floor(Math.random() * all.length)] ?? [];
+    if (worker === undefined || child === undefined) return;
+    const s = this.table.state(worker);
+    if (s.pid === child.pid) this.killedOps += s.ops;
+    child.kill('SIGKILL');
     this.kills++;
   }
 
