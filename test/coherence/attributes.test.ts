@@ -52,7 +52,8 @@ const CASES: Record<string, CaseFn> = {
         c.ok(c.chmod(path(i), 0o600 + i % 64));
         x.all(0o600 + i % 64, (n) => c.lstat(path(n)).mode & 0o7777, 'mode');
         c.ok(c.chown(path(i + 1), i, 1000 + i));
-        x.all(`${i} ${1000 + i}`, (n) => `${c.lstat(path(n)).uid} ${c.lstat(path(n)).gid}`, 'owner');
+        x.all(`${i} ${1000 + i}`, (n) => `${c.lstat(path(n)).uid} ${c.lstat(path(n)).gid}`,
+          'owner');
         c.ok(c.utimens(path(i), [[i, 1], [i, 999_999_999]]));
         x.all(BigInt(i) * 1_000_000_000n + 999_999_999n, (n) => c.lstat(path(n)).mtime, 'mtime');
         x.same((n) => shown(path(n)), 'everything');
@@ -144,7 +145,8 @@ const CASES: Record<string, CaseFn> = {
       c.ok(c.setxattr(x.p(i, 'd'), 'system.posix_acl_default', userAcl(USER.uid, 6)));
       putFile(x.p(i + 1, 'd', 'inherits'), '');
       x.same((n) => c.getxattr(x.p(n, 'd', 'inherits'), 'system.posix_acl_access'), 'inherited');
-      x.all(0, (n) => c.as(USER, () => c.touch(x.p(n, 'd', 'inherits'), c.O.RDONLY)), 'and in force');
+      x.all(0, (n) => c.as(USER, () => c.touch(x.p(n, 'd', 'inherits'), c.O.RDONLY)),
+        'and in force');
       c.ok(c.unlink(x.p(i, 'd', 'inherits')));
       c.ok(c.removexattr(x.p(i + 1, 'd'), 'system.posix_acl_default'));
     }

@@ -21,6 +21,8 @@ import type { Tasks } from './tasks.js';
 
 export { getFile, putFile } from './tasks.js';
 export const NIGHTLY = nightly();
+/** Of a whole file on a slow machine. */
+export const TIMEOUT_MS = NIGHTLY ? 20_000_000 : 900_000;
 /** Two users without privileges and without common groups. */
 export const USER: c.User = { uid: 65534, gid: 65533, groups: [65533] };
 
@@ -150,7 +152,8 @@ export function runCases(name: string, cases: Record<string, CaseFn>, options = 
 /** Runs every case on one cluster of this shape. */
 export function runShape(name: string, shape: ClusterShape, cases: Record<string, CaseFn>): void {
   const count = shape.members + (shape.clients ?? 0);
-  void t.test(`${name} on ${count} mounts`, { skip: skipWithoutFuse() }, async (tt) => {
+  const how = { skip: skipWithoutFuse(), timeout: TIMEOUT_MS };
+  void t.test(`${name} on ${count} mounts`, how, async (tt) => {
     const cluster = await ClusterMounts.start(`${name}-${count}`, shape);
     tt.teardown(() => cluster.end());
     const umask = process.umask(0);

@@ -62,7 +62,8 @@ const CASES: Record<string, CaseFn> = {
   async 'batches in one directory'(x) {
     const actors = x.actorEach();
     for (let i = 0; i < BATCHES; i++) {
-      const bad = await Promise.all(actors.map((a, n) => a.run('createMany', x.p(n), `m${n}-`, BATCH)));
+      const bad = await Promise.all(actors.map((a, n) =>
+        a.run('createMany', x.p(n), `m${n}-`, BATCH)));
       x.t.strictSame(bad.flat(), [], 'created at once');
       x.all(BATCH * x.count, (n) => names(x.p(n)).length, 'all are there');
       // each removes what its neighbour made, and makes new ones

@@ -159,7 +159,8 @@ export async function stress(args: StressArgs): Promise<StressResult> {
     for (const n of cluster.nodes) prepareStress(n.p('stress'), n.nr);
     const s = new Stress(cluster, args);
     const ops = await s.run();
-    const movements = cluster.nodes.reduce((sum, n) => sum + n.counter('lock_invalidate_request'), 0);
+    const movements = cluster.nodes.map((n) => n.counter('lock_invalidate_request'))
+      .reduce((a, b) => a + b, 0);
     const { problems } = s;
     if (!s.hung) {
       await cluster.umountAll();
@@ -178,7 +179,8 @@ async function main(): Promise<number> {
     mounts: { type: 'string', default: '4' }, seed: { type: 'string', default: '1' },
     processes: { type: 'string', default: '3' },
   } });
-  const seconds = values.minutes === undefined ? Number(values.seconds) : 60 * Number(values.minutes);
+  const seconds = values.minutes === undefined ? Number(values.seconds)
+    : 60 * Number(values.minutes);
   const r = await stress({ seconds, mounts: Number(values.mounts), seed: Number(values.seed),
     processes: Number(values.processes) });
   for (const p of r.problems) console.log(p);

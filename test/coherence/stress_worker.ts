@@ -352,7 +352,8 @@ class Worker {
         (s) => String(s % LOG_MAX_RECORDS * RECORD_BYTES));
       if (bad !== null || size === 0) return bad;
       // it may have been emptied between the two calls
-      if (n === 0 && Math.floor(end / LOG_MAX_RECORDS) > Math.floor(lo / LOG_MAX_RECORDS)) return null;
+      const round = (s: number): number => Math.floor(s / LOG_MAX_RECORDS);
+      if (n === 0 && round(end) > round(lo)) return null;
       return n === RECORD_BYTES && /^\d{15}\n$/.test(buf.toString('latin1')) ? null :
         `${name}: the last record is "${buf.toString('latin1', 0, n)}"`;
     },

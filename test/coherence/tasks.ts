@@ -164,7 +164,8 @@ export const TASKS = {
     const fd = c.ok(c.open(path, c.O.WRONLY), 'open');
     for (let i = 0; i < count; i++) {
       const nr = i * of + who;
-      c.ok(c.pwrite(fd, Buffer.alloc(PAGE, String.fromCharCode(97 + nr % 26)), nr * PAGE), 'pwrite');
+      const block = Buffer.alloc(PAGE, String.fromCharCode(97 + nr % 26));
+      c.ok(c.pwrite(fd, block, nr * PAGE), 'pwrite');
     }
     c.close(fd);
   },

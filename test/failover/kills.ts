@@ -60,7 +60,8 @@ class Kills {
     const survivors = cluster.nodes.filter((n) => n !== leader);
     const killMs = Date.now();
     process.kill(leader.pid, 'SIGKILL');
-    const firsts = survivors.map((n) => this.load(n.nr).first(killMs).then((d) => d.endedMs - killMs));
+    const firsts = survivors.map((n) =>
+      this.load(n.nr).first(killMs).then((d) => d.endedMs - killMs));
     const all = await this.within(Promise.all(firsts), 'survivors work');
     this.r.firstMs.push(Math.min(...all));
     this.r.slowestMs.push(Math.max(...all));
@@ -133,8 +134,8 @@ async function main(): Promise<number> {
   } });
   const heartbeatMs = Number(values['heartbeat-ms']);
   const r = await kills(Number(values.kills), heartbeatMs, (i, now) => {
-    process.stderr.write(`kill ${i + 1}: first operation after ${now.firstMs[i] ?? 0} ms, all nodes ${
-      now.slowestMs[i] ?? 0} ms\n`);
+    process.stderr.write(`kill ${i + 1}: first operation after ${now.firstMs[i] ?? 0} ms, ` +
+      `all nodes ${now.slowestMs[i] ?? 0} ms\n`);
   });
   const limitMs = heartbeatMs + FAILOVER_EXTRA_MS;
   if (!(median(r.firstMs) <= limitMs)) {
@@ -142,8 +143,8 @@ async function main(): Promise<number> {
   }
   for (const p of r.problems) console.log(p);
   console.log(`${r.firstMs.length} leaders killed, heartbeat timeout ${heartbeatMs} ms: first ` +
-    `operation after ${median(r.firstMs)} ms in the median, ${Math.max(...r.firstMs)} ms at most; ` +
-    `slowest node ${median(r.slowestMs)} and ${Math.max(...r.slowestMs)} ms`);
+    `operation after ${median(r.firstMs)} ms in the median, ${Math.max(...r.firstMs)} ms at ` +
+    `most; slowest node ${median(r.slowestMs)} and ${Math.max(...r.slowestMs)} ms`);
   console.log(`${r.operations} operations, ${r.synced} synced files intact, ${
     r.problems.length} problems`);
   return r.problems.length === 0 ? 0 : 1;

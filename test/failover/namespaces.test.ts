@@ -21,6 +21,7 @@ import { FenceAgents } from './fence_agent.js';
 import { Load, Promised } from './load.js';
 
 const HOSTS = 3;
+const LIMIT_MS = 1_800_000;
 const OPTIONS = 'quorum_heartbeat_timeout_ms=2000,tcp_keepalive_timeout_ms=3001';
 const ROUNDS = nightly() ? 5 : 1;
 /** Much shorter than what makes a server give a client up. */
@@ -117,7 +118,8 @@ class Hosts {
   }
 }
 
-void t.test('three hosts lose one', { skip: skipWithoutNetns(), timeout: 1_800_000 }, async (tt) => {
+const how = { skip: skipWithoutNetns(), timeout: LIMIT_MS };
+void t.test('three hosts lose one', how, async (tt) => {
   const { dir, remove } = tempDir('scoutfs-netns');
   const net = new NetHosts(dir, HOSTS);
   tt.teardown(() => {

@@ -89,8 +89,8 @@ export class ClusterNode {
   /** Words of its mount command. */
   mountArgs(options = ''): string[] {
     const { meta, data, options: common } = this.cluster;
-    const all = [`metadev_path=${meta}`, ...this.slot === null ? [] : [`quorum_slot_nr=${this.slot}`],
-      common, options].filter((o) => o !== '');
+    const slot = this.slot === null ? [] : [`quorum_slot_nr=${this.slot}`];
+    const all = [`metadev_path=${meta}`, ...slot, common, options].filter((o) => o !== '');
     return ['mount', '--log', this.log, '-o', all.join(','), data, this.mnt];
   }
 
