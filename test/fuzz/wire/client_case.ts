@@ -75,7 +75,7 @@ class ClientCase {
   private readonly numbers: Numbers;
   private evil = false;
   private victim!: SimMount;
-  private files: number[] = [];
+  private readonly files: number[] = [];
   private ops = 0;
 
   constructor(seed: number, private readonly say: (line: string) => void) {
@@ -127,7 +127,7 @@ class ClientCase {
     if (meta === undefined) return;
     meta.begun = (io): void => {
       const first = F.META_DEV_START_BLKNO * F.BLOCK_LG_SIZE;
-      if (io.kind !== 'write' || !String(io.user).startsWith(`mount@${HOSTILE_HOST}`)) return;
+      if (io.kind !== 'write' || !io.user.startsWith(`mount@${HOSTILE_HOST}`)) return;
       if (io.offset < first || io.offset + io.bytes.length > metaBytes) {
         this.result.failure ??= `the mount wrote ${io.bytes.length} bytes at ${io.offset}`;
       }
