@@ -218,9 +218,11 @@ export class Client {
     this.conn.farewell = true;
     this.call(F.NET_CMD_FAREWELL, EMPTY, null, EMPTY).then(() => { this.leave?.(); },
       (e: unknown) => {
+        // We may have left already: the server ended before its answer, but not its work.
+        if (this.leave === null) return;
         this.counters.inc(C.client_farewell_error);
         this.d.log.error(`client: farewell: ${asScoutfsError(e).message}`);
-        this.leave?.();
+        this.leave();
       });
     void this.pollFarewell();
     await left;

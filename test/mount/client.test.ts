@@ -10,6 +10,7 @@ import { Client } from '../../host/mount/client.js';
 import { LockGrant, LockPlain, U64, encode } from '../../host/net/messages.js';
 import { NetServer } from '../../host/net/net_server.js';
 import type { NetRequest } from '../../host/net/peer.js';
+import { Counters } from '../../host/observe/counters.js';
 import { silentLog } from '../../host/observe/log.js';
 import { SimClock, settle } from '../lib/simclock.js';
 import { SimNet } from '../lib/simnet.js';
@@ -25,8 +26,9 @@ class World {
   mounted = true;
   onRequest: (r: NetRequest) => void = () => undefined;
   attempts = 0;
+  readonly counters = new Counters();
   readonly client = new Client({
-    clock: this.clock, net: this.net.host(2), log: silentLog, silenceTimeoutMs: 24_000,
+    clock: this.clock, net: this.net.host(2), log: silentLog, counters: this.counters, silenceTimeoutMs: 24_000,
     identity: { fsid: 1n, fmtVers: 2, rid: RID, quorum: false },
     findServer: async () => {
       this.attempts++;
@@ -182,6 +184,7 @@ t.test('a farewell whose answer is lost is noticed by the missing item', async (
   await w.clock.advance(3000);
   t.equal(left, true);
   await w.client.stop();
+  t.equal(w.counters.get('client_farewell_error'), 0, 'that is no failure');
 });
 
 t.test('a forced end', async (t) => {
