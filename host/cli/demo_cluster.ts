@@ -116,10 +116,12 @@ class DemoCluster {
     const [first, second] = this.nodes;
     const last = this.nodes.at(-1);
     if (first === undefined || last === undefined) return;
+    const lines = this.nodes.map((n) =>
+      `    ${n.dir}   slot ${n.nr} at ${n.address}, process ${pidOf(n)}`);
     this.io.out(`
 ${this.nodes.length} nodes have mounted one volume:
 
-${this.nodes.map((n) => `    ${n.dir}   slot ${n.nr} at ${n.address}, process ${pidOf(n)}`).join('\n')}
+${lines.join('\n')}
 
 Try in another terminal, as root:
 

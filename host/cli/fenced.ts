@@ -196,7 +196,7 @@ class Fenced {
     if (failure !== null) this.err(`error: rid ${r.rid}: ${this.config.run} ${failure}`);
     const flag = failure === null ? 'fenced' : 'error';
     if (await writeControl(join(r.dir, flag), '1')) this.out(`rid ${r.rid}: ${flag}`);
-    else this.err(`error: rid ${r.rid}: ${flag} could not be set: the request is gone`);
+    else this.out(`rid ${r.rid}: ${flag}, but nobody asks any more`);
   }
 
   /** Runs the program for one request. @returns null for success, else what went wrong */

@@ -122,7 +122,8 @@ export class Client {
     const all: Pending[] = [...this.outstanding].map(({ cmd, sinceMs }) =>
       ({ kind: 'request', sinceMs, text: commandName(cmd) }));
     if (this.lostSinceMs !== null) {
-      all.unshift({ kind: 'server', sinceMs: this.lostSinceMs, text: `no server: ${this.lostWhy}` });
+      const text = `no server: ${this.lostWhy}`;
+      all.unshift({ kind: 'server', sinceMs: this.lostSinceMs, text });
     }
     return all;
   }
