@@ -8,30 +8,25 @@
  * takes too long or its memory grows without a bound, notes the seed, and goes on with the
  * next. Ends with 1 when any case failed.
  */
-import { fork } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeBases } from './bases.js';
 import { runCase } from './case.js';
 import type { CaseResult } from './case.js';
+import { collectUnhandled, supervise, tellSupervisor } from './supervisor.js';
+import type { Told } from './supervisor.js';
 
-/** Real time of one case: far above what the slowest needs on a busy machine. */
-const CASE_LIMIT_MS = 120_000;
-/** Making the bases. */
-const BEGIN_LIMIT_MS = 300_000;
-const RSS_MAX_BYTES = 1 << 30;
-const LOOK_MS = 500;
-const PAGE_BYTES = 4096;
-const HEAP_MAX_MB = 400;
 const PROGRESS_CASES = 100;
 
-/** What a worker tells: cases begin and end in turn. */
-type Told =
-  | { type: 'begin'; seed: number }
-  | { type: 'end'; result: Omit<CaseResult, 'outcome' | 'log'>; findings: number;
-    mounted: boolean; forced: boolean; ops: number; errors: [string, number][] };
+/** What came of a case, as the process of the cases tells it. */
+interface Outcome {
+  result: Omit<CaseResult, 'outcome' | 'log'>;
+  findings: number;
+  mounted: boolean;
+  forced: boolean;
+  ops: number;
+  errors: [string, number][];
+}
 
 export interface Totals {
   cases: number;
@@ -53,61 +48,22 @@ export async function fuzzVolumes(from: number, count: number, say: (line: strin
     cases: 0, mounted: 0, forced: 0, withFindings: 0, ops: 0, maxMs: 0, maxRssBytes: 0, errors: new Map(),
     failures: [],
   };
-  const endMs = performance.now() + seconds * 1000;
-  for (let next = from; next < from + count && performance.now() < endMs;) {
-    next = await supervise(next, from + count, endMs, t, say);
-  }
-  return t;
-}
-
-/** Runs one worker until all is done or it has to be ended. @returns the next seed */
-function supervise(from: number, to: number, endMs: number, t: Totals,
-  say: (line: string) => void): Promise<number> {
-  const worker = fork(fileURLToPath(import.meta.url),
-    ['--worker', '--from', `${from}`, '--count', `${to - from}`],
-    { execArgv: [`--max-old-space-size=${HEAP_MAX_MB}`, '--max-semi-space-size=32'] });
-  let current = from - 1;
-  let deadlineMs = performance.now() + BEGIN_LIMIT_MS;
-  let why: string | null = null;
-  const fail = (seed: number, what: string): void => {
+  const failed = (seed: number, what: string): void => {
     t.failures.push({ seed, what });
     say(`FAIL seed ${seed}: ${what}\n  node dist/test/fuzz/volumes.js --seed ${seed} --verbose`);
   };
-  const kill = (reason: string): void => {
-    why ??= reason;
-    worker.kill('SIGKILL');
-  };
-  const look = setInterval(() => {
-    const now = performance.now();
-    const rss = rssBytes(worker);
-    t.maxRssBytes = Math.max(t.maxRssBytes, rss);
-    if (rss > RSS_MAX_BYTES) kill(`uses ${rss} bytes of memory`);
-    else if (now > deadlineMs) kill('does not end');
-    else if (now > endMs) kill('');
-  }, LOOK_MS);
-  worker.on('message', (m: Told) => {
-    deadlineMs = performance.now() + CASE_LIMIT_MS;
-    if (m.type === 'begin') {
-      current = m.seed;
-      return;
-    }
-    add(t, m);
-    const { result } = m;
-    if (result.failure !== null) fail(result.seed, describe(result));
-    if (t.cases % PROGRESS_CASES === 0) say(totalsText(t));
+  t.maxRssBytes = await supervise<Outcome>({
+    script: fileURLToPath(import.meta.url), from, count, seconds, failed,
+    ended: (seed, o) => {
+      add(t, o);
+      if (o.result.failure !== null) failed(seed, describe(o.result));
+      if (t.cases % PROGRESS_CASES === 0) say(totalsText(t));
+    },
   });
-  return new Promise((resolve) => {
-    worker.on('exit', (code, signal) => {
-      clearInterval(look);
-      if (why !== '' && (code !== 0 || signal !== null)) {
-        fail(current, why ?? `the process died (${signal ?? code})`);
-      }
-      resolve(why === null && code === 0 ? to : current + 1);
-    });
-  });
+  return t;
 }
 
-function add(t: Totals, m: Told & { type: 'end' }): void {
+function add(t: Totals, m: Outcome): void {
   t.cases += 1;
   t.mounted += m.mounted ? 1 : 0;
   t.forced += m.forced ? 1 : 0;
@@ -128,25 +84,11 @@ export function totalsText(t: Totals): string {
     Math.round(t.maxMs)} ms, most memory ${Math.round(t.maxRssBytes / 1048576)} MiB`;
 }
 
-function rssBytes(p: ChildProcess): number {
-  try {
-    const pages = readFileSync(`/proc/${p.pid ?? 0}/statm`, 'utf8').split(' ')[1];
-    return Number(pages ?? 0) * PAGE_BYTES;
-  } catch {
-    return 0;
-  }
-}
-
 /** The cases of one process, told to whoever started it. */
-async function work(from: number, count: number, tell: (m: Told) => Promise<void>,
+async function work(from: number, count: number, tell: (m: Told<Outcome>) => Promise<void>,
   say?: (line: string) => void): Promise<void> {
   const bases = await makeBases();
-  const unhandled: string[] = [];
-  const caught = (e: unknown): void => {
-    unhandled.push(e instanceof Error ? e.stack ?? e.message : String(e));
-  };
-  process.on('unhandledRejection', caught);
-  process.on('uncaughtException', caught);
+  const unhandled = collectUnhandled();
   for (let seed = from; seed < from + count; seed++) {
     await tell({ type: 'begin', seed });
     unhandled.length = 0;
@@ -156,10 +98,10 @@ async function work(from: number, count: number, tell: (m: Told) => Promise<void
     await new Promise((resolve) => { setImmediate(resolve); });
     const { outcome, ...result } = r;
     if (unhandled[0] !== undefined) result.failure ??= `nobody handles: ${unhandled[0]}`;
-    await tell({
-      type: 'end', result, findings: outcome.findings, mounted: outcome.mounted,
-      forced: outcome.forced, ops: outcome.ops, errors: [...outcome.errors],
-    });
+    await tell({ type: 'end', seed, result: {
+      result, findings: outcome.findings, mounted: outcome.mounted, forced: outcome.forced,
+      ops: outcome.ops, errors: [...outcome.errors],
+    } });
   }
 }
 
@@ -172,17 +114,16 @@ async function main(): Promise<void> {
   const say = (line: string): void => { process.stdout.write(`${line}\n`); };
   if (v.worker === true) {
     process.on('disconnect', () => { process.exit(1); });
-    await work(Number(v.from), Number(v.count), (m) => new Promise((resolve, reject) => {
-      process.send?.(m, undefined, {}, (e) => { if (e === null) resolve(); else reject(e); });
-    }));
+    await work(Number(v.from), Number(v.count), tellSupervisor);
     process.exit(0);
   }
   if (v.seed !== undefined) {
     const failed: number[] = [];
     await work(Number(v.seed), 1, (m) => {
       if (m.type === 'end') {
-        if (m.result.failure !== null) failed.push(m.result.seed);
-        say(m.result.failure === null ? 'ok' : `FAIL ${describe(m.result)}`);
+        const { result } = m.result;
+        if (result.failure !== null) failed.push(m.seed);
+        say(result.failure === null ? 'ok' : `FAIL ${describe(result)}`);
       }
       return Promise.resolve();
     }, v.verbose === true ? say : undefined);
