@@ -52,7 +52,8 @@ interface Layout {
 function layout(root: string, dirs: number): Layout {
   const names = dirs === 1 ? [root]
     : Array.from({ length: dirs }, (_, i) => join(root, `d${i}`));
-  return { dirs: names, path: (nr) => join(names[nr % dirs] ?? root, `file-${nr}`) };
+  const each = Math.ceil(FILES / dirs);
+  return { dirs: names, path: (nr) => join(names[Math.floor(nr / each)] ?? root, `file-${nr}`) };
 }
 
 /** Peak of the daemon's resident memory. */
