@@ -5,8 +5,10 @@
 import type { Rig } from './mounted.js';
 import { sh } from './mounted.js';
 
-/** Mounts that merging may take after everything is deleted. */
-const MERGE_MOUNTS_MAX = 4;
+/** Mounts that merging may take after everything is deleted, on the slowest machine. */
+const MERGE_MOUNTS_MAX = 20;
+/** Mounts in a row that bring nothing: there is nothing left to merge. */
+const IDLE_MOUNTS_MAX = 3;
 const MERGE_MOUNT_MS = 8000;
 const POLL_SEC = 0.3;
 
@@ -25,11 +27,15 @@ export function used(rig: Rig): Usage {
   };
 }
 
-/** Mounts until merges have brought the metadata down to `target` blocks, a few times at most. */
+/** Mounts until merges have brought the metadata down to `target` blocks, or do nothing more. */
 export function letMergesRun(rig: Rig, target: number): Usage {
+  let least = Infinity;
+  let idle = 0;
   for (let i = 1; ; i++) {
     const now = used(rig);
-    if (now.meta <= target || i > MERGE_MOUNTS_MAX) return now;
+    idle = now.meta < least ? 0 : idle + 1;
+    least = Math.min(least, now.meta);
+    if (now.meta <= target || i > MERGE_MOUNTS_MAX || idle === IDLE_MOUNTS_MAX) return now;
     rig.mount('orphan_scan_delay_ms=500');
     const endMs = performance.now() + MERGE_MOUNT_MS;
     // transactions are what merges are asked for with; these need no space
