@@ -2,15 +2,17 @@
  * What a volume at rest has in use, and waiting until merges have brought that down:
  * deleted items stay in log trees until they are merged.
  */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Rig } from './mounted.js';
 import { sh } from './mounted.js';
 
-/** Mounts that merging may take after everything is deleted, on the slowest machine. */
-const MERGE_MOUNTS_MAX = 20;
-/** Mounts in a row that bring nothing: there is nothing left to merge. */
-const IDLE_MOUNTS_MAX = 3;
-const MERGE_MOUNT_MS = 8000;
-const POLL_SEC = 0.3;
+/** Mounts that merging may take: orphans are deleted, merged, and merged trees freed. */
+const MERGE_MOUNTS_MAX = 5;
+const MERGES_PER_MOUNT = 2;
+/** A merge takes seconds at most, but for a machine that is busy with other things. */
+const MERGE_LIMIT_MS = 120_000;
+const POLL_SEC = 0.2;
 
 export interface Usage {
   meta: number;
@@ -21,8 +23,11 @@ export interface Usage {
   logTrees: number;
 }
 
-/** Roots of trees and lists that a volume may have after use and a new one not. */
-const LEFT_MAX_BLOCKS = 16;
+/**
+ * What a volume may have after use and a new one not: roots of trees, and the blocks of lists
+ * that name what was freed last, until later commits move that into extents.
+ */
+const LEFT_MAX_BLOCKS = 32;
 /** Of a log tree that waits. */
 const TREE_MAX_BLOCKS = 4;
 
@@ -40,21 +45,27 @@ export function used(rig: Rig): Usage {
   };
 }
 
-/** Mounts until merges have brought the metadata down to what it was, or do nothing more. */
+/** Forces merges, in a few mounts at most, until all that was free is free again. */
 export function letMergesRun(rig: Rig, empty: Usage): Usage {
-  let least = Infinity;
-  let idle = 0;
   for (let i = 1; ; i++) {
     const now = used(rig);
-    idle = now.meta < least ? 0 : idle + 1;
-    least = Math.min(least, now.meta);
-    if (isFreeAgain(empty, now) || i > MERGE_MOUNTS_MAX || idle === IDLE_MOUNTS_MAX) return now;
+    if (isFreeAgain(empty, now) || i > MERGE_MOUNTS_MAX) return now;
     rig.mount('orphan_scan_delay_ms=500');
-    const endMs = performance.now() + MERGE_MOUNT_MS;
-    // transactions are what merges are asked for with; these need no space
-    while (performance.now() < endMs) {
-      sh(`touch . && sync . && sleep ${POLL_SEC}`, rig.mnt);
-    }
+    for (let m = 0; m < MERGES_PER_MOUNT; m++) forceMerge(rig);
     rig.umount();
+  }
+}
+
+/** Has the server merge all log trees, and waits until that is done. */
+function forceMerge(rig: Rig): void {
+  const done = (): number =>
+    Number(readFileSync(join(rig.control, 'counters', 'log_merge_complete'), 'utf8'));
+  const before = done();
+  writeFileSync(join(rig.control, 'debug', 'trigger', 'log_merge_force_finalize_ours'), '1');
+  const endMs = performance.now() + MERGE_LIMIT_MS;
+  while (done() === before) {
+    if (performance.now() > endMs) throw new Error('the merge that was forced does not end');
+    // a commit is what starts a merge; this one needs no space
+    sh(`touch . && sync . && sleep ${POLL_SEC}`, rig.mnt);
   }
 }

@@ -19,10 +19,6 @@ const META_BYTES = 8 * GIB;
 const DATA_BYTES = (nightly() ? 16 : 4) * GIB;
 const CI_TREES = ['typescript', 'eslint', '@typescript-eslint', '@types'];
 const NIGHTLY_TREE = process.env['SCOUTFS_TREE'] ?? '/usr/share';
-/**
- * Metadata blocks that deletion may leave in use beyond those of a new volume: roots of
- * trees, search files. The copy needed many times that.
- */
 const SHOWN = 20;
 
 /** Directories to copy: [source, name below the mount]. */
