@@ -311,6 +311,8 @@ export class WireNet implements ProcessNet {
   async connect(to: Endpoint, opts: ConnectOptions): Promise<TcpSocket> {
     const { wire, addr } = this;
     await wire.clock.sleep(wire.latencyMs(addr, to.addr));
+    // A process that has died meanwhile connects to nobody: no end of it would be told.
+    if (this.killed) throw errnoError('ECONNABORTED', 'the process is dead');
     const there = wire.passes(addr, to.addr) ? wire.listeners.get(endpointString(to)) : undefined;
     const back = wire.passes(to.addr, addr);
     if (there === undefined && (back && wire.passes(addr, to.addr))) {
