@@ -222,6 +222,8 @@ export class Model {
   /** A read is about to begin; its result is compared by `endRead`. */
   beginRead(inode: ModelInode): number {
     if (inode.readers++ === 0) inode.versions = [inode.data];
+    // a crash has set the contents back, and reads of the dead do not end
+    else if (inode.versions.at(-1) !== inode.data) inode.versions.push(inode.data);
     return inode.versions.length - 1;
   }
 
