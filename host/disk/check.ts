@@ -163,10 +163,12 @@ class Check {
   }
 
   private freeSpace(ctx: Context): void {
-    const { sb } = ctx;
+    const { sb, summary } = ctx;
+    const before = summary.btreeBlocks;
     sb.metaAlloc.forEach((root, i) => {
       checkAllocRoot(ctx, { root, name: `meta_alloc[${i}]`, unit: 'meta', id: i });
     });
+    summary.metaAllocBlocks += summary.btreeBlocks - before;
     checkAllocRoot(ctx, { root: sb.dataAlloc, name: 'data_alloc', unit: 'data', id: 2 });
     const lists = { server_meta_avail: sb.serverMetaAvail, server_meta_freed: sb.serverMetaFreed };
     for (const [name, heads] of Object.entries(lists)) {

@@ -15,6 +15,10 @@ const MERGE_LIMIT_MS = 120_000;
 const POLL_SEC = 0.2;
 
 export interface Usage {
+  /**
+   * Metadata blocks in use, but for the trees of free extents: those grow where free blocks
+   * that lie side by side are in different ones of the two (alloc.md 6).
+   */
   meta: number;
   data: number;
   freeData: number;
@@ -27,7 +31,7 @@ export interface Usage {
  * What a volume may have after use and a new one not: roots of trees, and the blocks of lists
  * that name what was freed last, until later commits move that into extents.
  */
-const LEFT_MAX_BLOCKS = 32;
+const LEFT_MAX_BLOCKS = 8;
 /** Of a log tree that waits. */
 const TREE_MAX_BLOCKS = 4;
 
@@ -40,7 +44,7 @@ export function isFreeAgain(empty: Usage, now: Usage): boolean {
 export function used(rig: Rig): Usage {
   const { summary: s } = rig.checkReport();
   return {
-    meta: s.usedMetaBlocks, data: s.mappedDataBlocks, freeData: s.freeDataBlocks, inodes: s.inodes,
+    meta: s.usedMetaBlocks - s.metaAllocBlocks, data: s.mappedDataBlocks, freeData: s.freeDataBlocks, inodes: s.inodes,
     logTrees: s.logTrees,
   };
 }

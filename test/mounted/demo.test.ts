@@ -51,6 +51,7 @@ void t.test('three nodes', { skip, timeout: TIMEOUT_MS }, async (tt) => {
   tt.equal(fs.readFileSync(join(node(1), 'file'), 'utf8'), 'hello\n', 'it was left alone');
   // One node dies, another one is in use when it has to go.
   process.kill(pidOf(rig, node(2)), 'SIGKILL');
+  await eventually('its end', () => pidOf(rig, node(2)) === 0);
   const fd = fs.openSync(join(node(1), 'file'), 'r');
   demo.child.kill('SIGINT');
   demo.child.kill('SIGINT');

@@ -45,6 +45,8 @@ export interface CheckSummary {
   freeDataBlocks: number;
   mappedDataBlocks: number;
   btreeBlocks: number;
+  /** of them those of the trees of free metadata extents */
+  metaAllocBlocks: number;
   items: number;
   inodes: number;
   directories: number;
@@ -70,8 +72,8 @@ export interface CheckReport {
 export function emptySummary(): CheckSummary {
   return {
     metaBlocks: 0, usedMetaBlocks: 0, freeMetaBlocks: 0, lostMetaBlocks: 0, dataBlocks: 0,
-    freeDataBlocks: 0, mappedDataBlocks: 0, btreeBlocks: 0, items: 0, inodes: 0, directories: 0,
-    entries: 0, xattrs: 0, extents: 0, orphans: 0, srchEntries: 0, logTrees: 0,
+    freeDataBlocks: 0, mappedDataBlocks: 0, btreeBlocks: 0, metaAllocBlocks: 0, items: 0, inodes: 0,
+    directories: 0, entries: 0, xattrs: 0, extents: 0, orphans: 0, srchEntries: 0, logTrees: 0,
     mountedClients: 0, counts: {},
   };
 }
