@@ -35,8 +35,6 @@ export const CONNECT_TIMEOUT_MS = 1000;
 export const ALLOC_INODES_NR = 10_240;
 /** While a farewell is unanswered: how often to look whether it was processed. */
 const FAREWELL_POLL_MS = 1000;
-/** Of so many failures in a row to look for the server one is logged: two a minute. */
-const LOOK_LOG_EVERY = 300;
 
 /** What the server asks of a mount. */
 export interface ServerRequests {
@@ -344,9 +342,6 @@ export class Client {
       const error = asScoutfsError(e);
       this.lostWhy = `cannot look for one: ${error.message}`;
       this.lookFailures += 1;
-      if (this.lookFailures % LOOK_LOG_EVERY === 1) {
-        this.d.log.warn(`client: cannot look for the server: ${error.message}; trying again`);
-      }
       this.d.lookFailed?.(error, this.lookFailures);
       return null;
     }

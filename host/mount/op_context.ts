@@ -114,7 +114,7 @@ export class MountOp implements Op {
 
   unlockAll(): void {
     this.unlockFrom(0);
-    this.plan = [];
+    if (this.plan.length > 0) this.plan = [];
     this.planOpen = false;
   }
 

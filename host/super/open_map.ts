@@ -70,7 +70,7 @@ export class MountOpenMap implements OpenMap {
     };
   }
 
-  async askGroup(group: number): Promise<RemoteOpen> {
+  async askGroup(group: number): Promise<RemoteBits> {
     return new RemoteBits((await this.client.openInoMap(group)).bits);
   }
 
@@ -79,7 +79,7 @@ export class MountOpenMap implements OpenMap {
   }
 
   private async ask(group: number, writeSeq: number): Promise<RemoteOpen> {
-    const bits = new RemoteBits((await this.client.openInoMap(group)).bits);
+    const bits = await this.askGroup(group);
     if (this.known.size > KNOWN_MAX) this.known.clear();
     this.known.set(group, { writeSeq, bits });
     return bits;

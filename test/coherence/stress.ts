@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { ifProgram } from '../lib/program.js';
 import { ClusterMounts } from '../lib/clustermounts.js';
 import { StressTable, sharedMs } from './stress_table.js';
 import type { StressOrder } from './stress_worker.js';
@@ -191,9 +192,4 @@ async function main(): Promise<number> {
   return r.problems.length === 0 ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  main().then((status) => { process.exit(status); }, (e: unknown) => {
-    console.error(e);
-    process.exit(2);
-  });
-}
+ifProgram(import.meta.url, main);

@@ -10,8 +10,8 @@
  * operation of a survivor failed, a synced file is not what it was, or the check finds
  * something. The median of the first ones has to be within the heartbeat timeout plus 2 s.
  */
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { ifProgram } from '../lib/program.js';
 import { ClusterMounts } from '../lib/clustermounts.js';
 import { Load, Promised } from './load.js';
 
@@ -150,9 +150,4 @@ async function main(): Promise<number> {
   return r.problems.length === 0 ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  main().then((status) => { process.exit(status); }, (e: unknown) => {
-    console.error(e);
-    process.exit(2);
-  });
-}
+ifProgram(import.meta.url, main);

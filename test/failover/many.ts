@@ -8,8 +8,8 @@
  * that is not accounted for. Ends with 1 when something is.
  */
 import * as fs from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { ifProgram } from '../lib/program.js';
 import { ClusterMounts, mountsBelow } from '../lib/clustermounts.js';
 import { processesOf } from '../lib/mounted.js';
 
@@ -160,9 +160,4 @@ async function main(): Promise<number> {
   return problems.length === 0 ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  main().then((status) => { process.exit(status); }, (e: unknown) => {
-    console.error(e);
-    process.exit(2);
-  });
-}
+ifProgram(import.meta.url, main);

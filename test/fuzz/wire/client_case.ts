@@ -25,7 +25,7 @@ import { pick } from '../values.js';
 import { describeDraft, mutate, randomBytes, request, response } from './draft.js';
 import type { Draft } from './draft.js';
 import { Relay } from './hostile_link.js';
-import { DEFECT, emptyResult } from './result.js';
+import { DEFECT, emptyResult, resultOf } from './result.js';
 import type { WireResult } from './result.js';
 
 const ROUNDS = 300;
@@ -54,14 +54,9 @@ class RelayedWorld extends SimWorld {
 /** Runs one seed. Never rejects. */
 export async function fuzzClient(seed: number, say: (line: string) => void): Promise<WireResult> {
   const c = new ClientCase(seed, say);
-  try {
-    await c.run();
-  } catch (e) {
-    c.result.failure ??= e instanceof Error ? e.stack ?? e.message : String(e);
-  }
-  if (c.result.failure !== null) c.result.failure += `\n  after: ${c.last}`;
+  const result = await resultOf(c);
   c.world.powerCut();
-  return c.result;
+  return result;
 }
 
 class ClientCase {

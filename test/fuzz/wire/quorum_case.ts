@@ -30,7 +30,7 @@ import type { Below, Numbers } from '../values.js';
 import { nasty, pick, readNumber, writeNumber } from '../values.js';
 import { randomBytes } from './draft.js';
 import type { WireResult } from './result.js';
-import { DEFECT, emptyResult } from './result.js';
+import { DEFECT, emptyResult, resultOf } from './result.js';
 
 const FSID = 0x1122334455667788n;
 const MEMBERS = 3;
@@ -72,13 +72,7 @@ interface Member {
 /** Runs one seed. Never rejects. */
 export async function fuzzQuorum(seed: number, say: (line: string) => void): Promise<WireResult> {
   const c = new QuorumCase(seed, say);
-  try {
-    await c.run();
-  } catch (e) {
-    c.result.failure ??= e instanceof Error ? e.stack ?? e.message : String(e);
-  }
-  if (c.result.failure !== null) c.result.failure += `\n  after: ${c.last}`;
-  return c.result;
+  return resultOf(c);
 }
 
 class QuorumCase {

@@ -31,7 +31,7 @@ import { cut, describeDraft, encodeDraft, mutate, randomBytes, request, response
 import type { Draft } from './draft.js';
 import { HonestMount } from './peers.js';
 import type { WireResult } from './result.js';
-import { DEFECT, emptyResult } from './result.js';
+import { DEFECT, emptyResult, resultOf } from './result.js';
 import { changedByRefused, changedOfOthers, serverState } from './server_state.js';
 import type { ServerState } from './server_state.js';
 
@@ -85,13 +85,7 @@ function newCore(seed: number): Core {
 /** Runs one seed. Never rejects. */
 export async function fuzzServer(seed: number, say: (line: string) => void): Promise<WireResult> {
   const c = new ServerCase(copyVolume(await (base ??= makeBase())), seed, say);
-  try {
-    await c.run();
-  } catch (e) {
-    c.result.failure ??= e instanceof Error ? e.stack ?? e.message : String(e);
-  }
-  if (c.result.failure !== null) c.result.failure += `\n  after: ${c.last}`;
-  return c.result;
+  return resultOf(c);
 }
 
 /** What a hostile mount was given and may give back, truly or not. */
