@@ -115,6 +115,26 @@ function emptyRun(al: usize, ws: usize, head: usize, b: usize, aroot: usize): i3
   return 0;
 }
 
+/**
+ * Whether a list that comes from a mount is whole: its head agrees with the first block and
+ * the blocks together hold what the head says. 0, NEED_BLOCK, errors.
+ */
+export function checkList(head: usize): i32 {
+  const total = load<u64>(head, LH_TOTAL);
+  let ref = head;
+  let sum: u64 = 0;
+  // A list that runs in circles has more numbers, or more blocks, than its head says.
+  for (let blocks: u64 = 0; load<u64>(ref) != 0; blocks++) {
+    const b = blockRead(ref, MAGIC_ALLOC_LIST);
+    if (b == 0) return blockErr;
+    if (ref == head && !listHeadOk(head, b)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
+    sum += <u64>listNr(b);
+    if (sum > total || blocks > total + 1) return corrupt(CORRUPT_LIST_STRUCT, load<u64>(ref));
+    ref = b + LB_NEXT;
+  }
+  return sum == total ? 0 : corrupt(CORRUPT_LIST_HEAD, load<u64>(head));
+}
+
 /** Puts the whole `src` list in front of `dst`. 0, NEED_BLOCK, errors; src is empty afterwards. */
 export function spliceList(al: usize, ws: usize, dst: usize, src: usize): i32 {
   if (load<u64>(src) == 0) return 0;
@@ -127,6 +147,7 @@ export function spliceList(al: usize, ws: usize, dst: usize, src: usize): i32 {
     if (e != 0) return e;
     last = blockDirty(al, ws, ref, MAGIC_ALLOC_LIST);
     if (last == 0) return blockErr;
+    if (ref == src && !listHeadOk(src, last)) return corrupt(CORRUPT_LIST_HEAD, load<u64>(src));
     sum += <u64>listNr(last);
     // a list that runs in circles has more numbers than its head says
     if (sum > load<u64>(src, LH_TOTAL)) return corrupt(CORRUPT_LIST_STRUCT, load<u64>(ref));

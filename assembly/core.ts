@@ -13,7 +13,7 @@ import {
 } from './alloc_meta';
 import { arenaAt, arenaSet } from './arena';
 import {
-  emptyList, fillList, movedLen, moveExtents, moveSnapshot, spliceList, zonesOf,
+  checkList, emptyList, fillList, movedLen, moveExtents, moveSnapshot, spliceList, zonesOf,
 } from './alloc';
 import {
   blockBegin, blockErr, blockInit, blockRead, blockSeed, blockTableBytes, blockVolume,
@@ -209,6 +209,12 @@ export function alloc_freed_remaining(al: usize): i32 { return <i32>allocFreedRe
 export function alloc_free_blkno(al: usize, blkno: f64): i32 {
   blockBegin();
   return freeMeta(al, <u64>blkno);
+}
+
+/** Whether the list of a peer's head is there, whole and as long as the head says. */
+export function list_check(head: usize): i32 {
+  blockBegin();
+  return checkList(head);
 }
 
 export function list_fill(al: usize, ws: usize, head: usize, aroot: usize, lo: i32,

@@ -66,6 +66,7 @@ export interface CoreExports extends ItemExports {
   alloc_free_blkno(al: Ptr, blkno: number): number;
   list_fill(al: Ptr, ws: Ptr, head: Ptr, aroot: Ptr, lo: number, target: number): number;
   list_empty(al: Ptr, ws: Ptr, head: Ptr, aroot: Ptr): number;
+  list_check(head: Ptr): number;
   list_splice(al: Ptr, ws: Ptr, dst: Ptr, src: Ptr): number;
   ext_insert(al: Ptr, ws: Ptr, aroot: Ptr, start: number, len: number): number;
   ext_remove(al: Ptr, ws: Ptr, aroot: Ptr, start: number, len: number): number;

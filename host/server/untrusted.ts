@@ -6,19 +6,20 @@
  * ones, by other mounts, and when the mount is reclaimed. So it must be about what was given,
  * stay inside of the devices, leave the counters of the volume room, and refer to blocks that
  * exist: a reference that nobody can follow would stop every server that reclaims its mount,
- * and every reader of the volume. Deeper than the first blocks is not looked: those were
- * written by a mount that has the devices.
+ * and every reader of the volume. Lists of blocks are looked through, because the server splices
+ * them; deeper than the first blocks of the rest is not looked: those were written by a mount
+ * that has the devices.
  * Source: server.md 4.3, 4.5, 5.4, trap 17.
  */
 import {
-  BLOCK_MAGIC_ALLOC_LIST, BLOCK_MAGIC_BLOOM, BLOCK_MAGIC_SRCH_BLOCK, BLOCK_MAGIC_SRCH_PARENT,
+  AllocListHead, BLOCK_MAGIC_BLOOM, BLOCK_MAGIC_SRCH_BLOCK, BLOCK_MAGIC_SRCH_PARENT,
   BlockRef, BtreeRoot, FREE_EXTENT_BLKNO_ZONE, FREE_EXTENT_ORDER_ZONE, FS_ZONE, INODE_INDEX_ZONE,
   Key, LOG_MERGE_COMP_REMAIN, LOG_MERGE_REQUEST_SUBTREE, ORPHAN_ZONE, QUOTA_ZONE,
   SRCH_COMPACT_FLAG_DELETE, XATTR_INDX_ZONE, XATTR_TOTL_ZONE,
   SRCH_COMPACT_FLAG_DONE, SRCH_COMPACT_FLAG_ERROR, SRCH_COMPACT_NR, SrchFile,
 } from '../core/format.js';
 import type {
-  AllocListHead, AllocRoot, LogMergeComplete, LogMergeRequest, LogTrees, SrchCompact,
+  AllocRoot, LogMergeComplete, LogMergeRequest, LogTrees, SrchCompact,
 } from '../core/format.js';
 import { compareKeys, keyBytes, keyZeros } from '../core/keys.js';
 import { References } from '../disk/references.js';
@@ -73,13 +74,10 @@ function areApart(lt: LogTrees): boolean {
 
 /** What is still the same block holds as much as before. */
 function keepsTotals(was: LogTrees, is: LogTrees): boolean {
-  const list = (a: AllocListHead, b: AllocListHead): boolean =>
-    !sameRef(a.ref, b.ref) || (a.totalNr === b.totalNr && a.firstNr === b.firstNr);
   const extents = (a: AllocRoot, b: AllocRoot): boolean =>
     !sameRef(a.root.ref, b.root.ref) || (a.totalLen === b.totalLen &&
       a.root.height === b.root.height);
-  return list(was.metaAvail, is.metaAvail) && list(was.metaFreed, is.metaFreed) &&
-    extents(was.dataAvail, is.dataAvail) && extents(was.dataFreed, is.dataFreed);
+  return extents(was.dataAvail, is.dataAvail) && extents(was.dataFreed, is.dataFreed);
 }
 
 /** The blocks that a committed value newly refers to. Within a hold. @throws EIO, ESTALE */
@@ -151,13 +149,23 @@ async function checkBlock(s: ServerContext, ref: BlockRef, magic: number): Promi
     s.core.runAsync('a block that a mount refers to', () => s.core.x.block_check(rec.ptr, magic)));
 }
 
+/** Lists that come back: what a head says is what its blocks hold, or nobody can splice it. */
 async function checkLists(s: ServerContext, was: readonly AllocListHead[],
   is: readonly AllocListHead[]): Promise<void> {
   for (const [i, list] of is.entries()) {
     const old = was[i];
-    if (old !== undefined && sameRef(old.ref, list.ref)) continue;
-    await checkBlock(s, list.ref, BLOCK_MAGIC_ALLOC_LIST);
+    if (old !== undefined && sameRef(old.ref, list.ref)) {
+      if (!sameCounts(old, list)) throw errnoError('EINVAL', 'a list with other counts than it has');
+      continue;
+    }
+    if (list.ref.blkno === 0) continue;
+    await withRec(s.core, encode(AllocListHead, list), (rec) =>
+      s.core.runAsync('a list that a mount gives back', () => s.core.x.list_check(rec.ptr)));
   }
+}
+
+function sameCounts(a: AllocListHead, b: AllocListHead): boolean {
+  return a.totalNr === b.totalNr && a.firstNr === b.firstNr;
 }
 
 /** From the root to the first leaf, whose items have to be of `zones`. */

@@ -52,6 +52,8 @@ t.test('a committed log tree is checked', async (t) => {
     ['an impossible inode count', (lt) => { lt.inodeCountDelta = 2n ** 62n; }, 'EINVAL'],
     ['two lists in one block', (lt) => { lt.metaFreed = lt.metaAvail; }, 'EINVAL'],
     ['more free data than before', (lt) => { lt.dataAvail.totalLen += 1; }, 'EINVAL'],
+    ['a list with other numbers than its block has', (lt) => { lt.metaAvail.firstNr -= 1; }, 'EIO'],
+    ['a list with more numbers than its blocks', (lt) => { lt.metaFreed.totalNr += 1; }, 'EIO'],
     ['items where free extents belong', (lt) => { lt.dataFreed.root = c.got?.itemRoot.height === 0
       ? { ...partsOf(ts).context.commits.stable.fsRoot } : lt.itemRoot; }, 'EINVAL'],
     ['a root that is not there', (lt) => { lt.itemRoot.ref.seq += 1n; }, 'ESTALE'],
