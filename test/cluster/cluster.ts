@@ -19,7 +19,8 @@ import { installMemoryPool, releaseMemories } from './memory.js';
 import { Model, ModelMount } from './model.js';
 import { Nemesis } from './nemesis.js';
 import { Observer } from './observe.js';
-import { LockOracle, WriterOracle, locksOf } from './oracles.js';
+import type { Looks } from './oracles.js';
+import { LockOracle, WriterOracle, locksOf, noLooks } from './oracles.js';
 import { Worker } from './work.js';
 import { ClusterWorld, NO_FAULTS } from './world.js';
 
@@ -57,6 +58,8 @@ export interface RunResult {
   operations: number;
   simulatedMs: number;
   messages: number;
+  /** how often the oracles looked */
+  looks: Looks;
   trace: string[];
 }
 
@@ -86,6 +89,7 @@ export class Cluster {
   private readonly writers: WriterOracle;
   private readonly locks: LockOracle;
   private readonly observers: Observer[] = [];
+  private readonly looks = noLooks();
   private options = '';
 
   private constructor(world: ClusterWorld, readonly volume: SimVolume,
@@ -93,8 +97,8 @@ export class Cluster {
     this.world = world;
     this.journal = new Journal(volume.meta);
     this.model = new Model(this.journal, (text) => { world.note(text); }, ROOT_INO);
-    this.writers = new WriterOracle(world, this.model, this.journal);
-    this.locks = new LockOracle(() => this.living(), this.model);
+    this.locks = new LockOracle(() => this.living(), this.model, this.looks);
+    this.writers = new WriterOracle(world, this.model, this.journal, this.locks, this.looks);
   }
 
   /** Runs one seed from its beginning to its end. */
@@ -142,9 +146,11 @@ export class Cluster {
     let faults = 0;
     for (const n of world.wire.faults.values()) faults += n;
     return {
-      seed, mounts: this.members.length, faults, faultKinds: world.wire.faults, violations: model.violations,
+      seed, mounts: this.members.length, faults, faultKinds: world.wire.faults,
+      violations: model.violations,
       operations: this.observers.reduce((n, o) => n + o.operations, 0),
-      simulatedMs: world.nowMs, messages: world.wire.sent, trace: world.notes,
+      simulatedMs: world.nowMs, messages: world.wire.sent, looks: this.looks,
+      trace: world.notes,
     };
   }
 

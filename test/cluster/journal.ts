@@ -7,9 +7,11 @@
  * Source: server.md 4.3, forest.md 1.
  */
 import { SUPER_BLKNO, SuperBlock } from '../../host/core/format.js';
-import { LOG_TREES_FINALIZED, LOG_TREES_ZONE, LogTrees } from '../../host/core/format.js';
+import { LOG_TREES_FINALIZED, LOG_TREES_ZONE, LogTrees, NetRoots } from
+  '../../host/core/format.js';
 import { makeWalker } from '../../host/disk/tree.js';
 import type { SimDevice } from '../../host/env/sim_device.js';
+import { encode, viewOf } from '../../host/net/messages.js';
 
 const SMALL_BYTES = 4096;
 export const SUPER_OFFSET = SUPER_BLKNO * SMALL_BYTES;
@@ -26,14 +28,23 @@ interface Known {
 export class Journal {
   /** by checksum and seq of the super block */
   private readonly supers = new Map<string, Known>();
+  /** of all super blocks that have been on the device, as they are on the wire */
+  private readonly stableRoots = new Set<string>();
 
   constructor(private readonly meta: SimDevice) {
     this.supers.set(nameOf(this.current()), { committed: new Map(), roots: new Map() });
   }
 
+  /** Whether these are, or were, the roots of a super block on the device. */
+  wereStable(roots: Uint8Array): boolean {
+    this.noteRoots();
+    return this.stableRoots.has(hex(roots));
+  }
+
   /** A server begins to write this super block. @returns what will be committed */
   superBegun(bytes: Uint8Array): Committed {
     const before = this.known();
+    this.noteRoots();
     const committed = new Map(before.committed);
     const roots = new Map<string, string>();
     for (const lt of this.logTrees(bytes)) {
@@ -58,6 +69,11 @@ export class Journal {
 
   committedAll(): Committed {
     return this.known().committed;
+  }
+
+  private noteRoots(): void {
+    const { fsRoot, logsRoot, srchRoot } = SuperBlock.read(viewOf(this.current()), 0);
+    this.stableRoots.add(hex(encode(NetRoots, { fsRoot, logsRoot, srchRoot })));
   }
 
   /** @throws when the device holds a super block that nobody has written */
@@ -90,6 +106,10 @@ export class Journal {
     });
     return found;
   }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 }
 
 function nameOf(superBytes: Uint8Array): string {

@@ -82,6 +82,7 @@ class Totals {
   readonly failed: number[] = [];
   private readonly kinds = new Map<string, number>();
   private readonly sizes = new Map<number, number>();
+  private readonly looks = new Map<string, number>();
 
   add(r: Run): void {
     this.seeds += 1;
@@ -89,6 +90,9 @@ class Totals {
     this.operations += r.operations;
     this.simulatedMs += r.simulatedMs;
     for (const [kind, n] of r.faultKinds) this.kinds.set(kind, (this.kinds.get(kind) ?? 0) + n);
+    for (const [rule, n] of Object.entries(r.looks) as [string, number][]) {
+      this.looks.set(rule, (this.looks.get(rule) ?? 0) + n);
+    }
     this.sizes.set(r.mounts, (this.sizes.get(r.mounts) ?? 0) + 1);
     if (r.violations.length > 0) this.failed.push(r.seed);
   }
@@ -99,6 +103,7 @@ class Totals {
       .map(([kind, n]) => `${kind} ${n}`).join(', '));
     console.log([...this.sizes].sort(([a], [b]) => a - b)
       .map(([mounts, n]) => `${n} of ${mounts} mounts`).join(', '));
+    console.log(`looked at ${[...this.looks].map(([rule, n]) => `${rule} ${n}`).join(', ')}`);
     const failed = this.failed.length > 0 ? ` (${this.failed.join(' ')})` : '';
     console.log(`${this.seeds} seeds, ${this.faults} faults, ${this.operations} operations, ${
       s(this.simulatedMs, 0)} simulated seconds, ${this.failed.length} seeds with violations${

@@ -2,18 +2,20 @@
  * What must hold in a cluster at every moment, whatever fails.
  *
  *   - two mounts never hold conflicting locks (looked at after every grant), and whoever
- *     gets one for writing gets a greater write seq than those who had it before
+ *     gets one for writing gets a greater write seq than all that living mounts have
  *   - a term has one leader, and only one server writes: after a write of a server none of
  *     an earlier term may begin
  *   - a message is handled once, and answers are for what this server has asked
+ *   - the roots that readers get are those of a super block on the device
  *   - nothing is written by a mount that was fenced, or that was forced down
  *
- * Source: lock.md 1.1, 3; net.md 5; quorum.md 3, 7; recovery.md 3.
+ * Source: lock.md 1.1, 3, 4; net.md 5; quorum.md 3, 7; recovery.md 3; server.md 4.4.
  */
-import { LOCK_NULL, LOCK_WRITE } from '../../host/core/constants.js';
+import { LOCK_NULL, NET_CMD_GET_ROOTS } from '../../host/core/constants.js';
 import { QUORUM_BLKNO, QUORUM_BLOCKS } from '../../host/core/format.js';
+import type { Env } from '../../host/env/env.js';
 import type { ClientLock, LockClient } from '../../host/mount/lock.js';
-import { commandName, readHeader, viewOf } from '../../host/net/messages.js';
+import { HEADER_BYTES, commandName, readHeader, viewOf } from '../../host/net/messages.js';
 import { Peer } from '../../host/net/peer.js';
 import { compatible } from '../../host/server/lock_server.js';
 import { Server } from '../../host/server/server.js';
@@ -23,8 +25,25 @@ import type { Journal } from './journal.js';
 import { SUPER_OFFSET } from './journal.js';
 import type { Model } from './model.js';
 import type { ClusterWorld } from './world.js';
+import { HostClock } from './world.js';
 
 const SMALL_BYTES = 4096;
+
+/** How often each rule was looked at: one that is never looked at cannot fail. */
+export interface Looks {
+  /** locks of others after a grant */
+  locks: number;
+  writeSeqs: number;
+  /** servers that started, and their writes */
+  servers: number;
+  serverWrites: number;
+  roots: number;
+  messages: number;
+}
+
+export function noLooks(): Looks {
+  return { locks: 0, writeSeqs: 0, servers: 0, serverWrites: 0, roots: 0, messages: 0 };
+}
 
 /** What the oracles look at inside of a mount's lock client. */
 interface LockTable {
@@ -44,10 +63,8 @@ export function locksOf(m: SimMount): Map<number, ClientLock> {
 
 /** Watches the locks of all mounts. */
 export class LockOracle {
-  /** Write seqs that living mounts were granted last, by lock. */
-  private readonly writeSeqs = new Map<number, Map<SimMount, number>>();
-
-  constructor(private readonly living: () => Iterable<SimMount>, private readonly model: Model) {}
+  constructor(private readonly living: () => Iterable<SimMount>, private readonly model: Model,
+    private readonly looks: Looks) {}
 
   watch(m: SimMount): void {
     const locks: LockClient = m.client.locks;
@@ -59,24 +76,28 @@ export class LockOracle {
         if (lock.range.start.zone !== granted.key.zone || lock.range.start.type !== granted.key.type
           || lock.range.start.first !== granted.key.first
           || lock.range.start.second !== granted.key.second) continue;
-        for (const other of this.living()) if (other !== m) compare(m, lock, other, this.model);
-        if (granted.newMode === LOCK_WRITE) this.compareSeqs(m, lock, granted.writeSeq);
+        for (const other of this.living()) {
+          if (other !== m) compare(m, lock, other, this.model);
+          this.looks.locks += 1;
+        }
       }
     };
   }
 
-  /** Items are merged by these seqs: the later writer's have to be greater. */
-  private compareSeqs(m: SimMount, lock: ClientLock, seq: number): void {
-    const seqs = this.writeSeqs.get(lock.id) ?? new Map<SimMount, number>();
-    this.writeSeqs.set(lock.id, seqs);
-    for (const [other, theirs] of seqs) {
-      if (!other.process.alive()) seqs.delete(other);
-      else if (other !== m && theirs >= seq) {
-        this.model.violated(`${m.process.name} was granted lock ${lock.kind}/${lock.group} with seq ${
-          seq} after ${other.process.name} with seq ${theirs}`);
+  /**
+   * A server gives a write seq to `rid`. Items are merged by these seqs, so the later writer's
+   * have to be greater, of whichever server they are.
+   */
+  given(rid: bigint, seq: number): void {
+    this.looks.writeSeqs += 1;
+    for (const m of this.living()) {
+      if (tableOf(m).isShutdown || !m.process.alive()) continue;
+      for (const lock of locksOf(m).values()) {
+        if (lock.mode === LOCK_NULL || lock.writeSeq < seq) continue;
+        this.model.violated(`mount ${rid.toString(16)} is granted a lock with seq ${seq}, although ${
+          m.process.name} has seq ${lock.writeSeq} for lock ${lock.kind}/${lock.group}`);
       }
     }
-    seqs.set(m, seq);
   }
 }
 
@@ -100,15 +121,22 @@ export class WriterOracle {
   private last: { term: number; name: string; host: number } = NOBODY;
 
   constructor(private readonly world: ClusterWorld, private readonly model: Model,
-    private readonly journal: Journal) {
+    private readonly journal: Journal, locks: LockOracle, private readonly looks: Looks) {
     world.onWrite = (p, device, io, done): void => { this.wrote(p, device, io, done); };
     world.onFenced = (rid): void => { this.fenced.add(rid); };
     watched = {
-      serverStarted: (term, device) => {
-        const { p } = device as { p?: SimProcess };
-        if (p !== undefined) this.started(term, p);
+      serverStarted: (term, p) => { this.started(term, p); },
+      granted: (term, rid, seq) => {
+        if (seq !== 0 && term === Math.max(...this.leaders.keys())) locks.given(rid, seq);
       },
-      wrongMessage: (what) => { this.model.violated(what); },
+      roots: (roots) => {
+        this.looks.roots += 1;
+        if (!journal.wereStable(roots)) model.violated('readers get roots that are not stable');
+      },
+      message: (wrong) => {
+        this.looks.messages += 1;
+        if (wrong !== null) this.model.violated(wrong);
+      },
     };
   }
 
@@ -129,6 +157,7 @@ export class WriterOracle {
   }
 
   private started(term: number, p: SimProcess): void {
+    this.looks.servers += 1;
     const other = this.leaders.get(term);
     if (other !== undefined && other !== p) {
       this.model.violated(`${p.name} leads term ${term}, and so does ${other.name}`);
@@ -147,7 +176,9 @@ export class WriterOracle {
     const first = QUORUM_BLKNO * SMALL_BYTES;
     const ofQuorum = io.offset >= first && io.offset < first + QUORUM_BLOCKS * SMALL_BYTES;
     if (!p.name.endsWith('server') || ofQuorum || done) return;
-    const term = this.terms.get(p.name) ?? 0;
+    const term = this.terms.get(p.name);
+    if (term === undefined) throw new Error(`${p.name} writes and has not started`);
+    this.looks.serverWrites += 1;
     if (term < this.last.term && p.name !== this.last.name) {
       this.model.violated(`the server of term ${term} (${p.name}) writes at ${io.offset
       } after that of term ${this.last.term} (${this.last.name})`);
@@ -164,17 +195,31 @@ const NOBODY = { term: 0, name: '', host: 0 };
 
 /** What the world that is simulated now hears of. */
 let watched: {
-  serverStarted: (term: number, device: object) => void;
-  wrongMessage: (what: string) => void;
-} = { serverStarted: () => undefined, wrongMessage: () => undefined };
+  serverStarted: (term: number, p: SimProcess) => void;
+  granted: (term: number, rid: bigint, writeSeq: number) => void;
+  roots: (payload: Uint8Array) => void;
+  /** what is wrong with a message, null when nothing is */
+  message: (wrong: string | null) => void;
+} = {
+  serverStarted: () => undefined, granted: () => undefined, roots: () => undefined,
+  message: () => undefined,
+};
 
 const realStart = Object.getOwnPropertyDescriptor(Server.prototype, 'start')?.value as
   (this: Server) => Promise<void>;
-Server.prototype.start = function start(this: Server): Promise<void> {
-  const { term, metaDevice } = (this as unknown as
-    { deps: { term: number; metaDevice: object } }).deps;
-  watched.serverStarted(term, metaDevice);
-  return realStart.call(this);
+Server.prototype.start = async function start(this: Server): Promise<void> {
+  const { term, env } = (this as unknown as { deps: { term: number; env: Env } }).deps;
+  if (!(env.clock instanceof HostClock)) throw new Error('a server of an unknown process');
+  watched.serverStarted(term, env.clock.p);
+  await realStart.call(this);
+  if (this.parts === null) return;
+  const { deps } = this.parts.services.locks as unknown as
+    { deps: { grant: (rid: bigint, request: unknown, lock: { writeSeq: number }) => void } };
+  const grant = deps.grant.bind(deps);
+  deps.grant = (rid, request, lock) => {
+    watched.granted(term, rid, lock.writeSeq);
+    grant(rid, request, lock);
+  };
 };
 
 /** What one end has handled and answered since its other end was a new one. */
@@ -203,9 +248,8 @@ const realReceive = Object.getOwnPropertyDescriptor(Peer.prototype, 'receive')?.
 Peer.prototype.receive = function receive(this: Peer, header, payload): boolean {
   const c = conversationOf(this);
   const isNew = header.seq > (this as unknown as { recvSeq: number }).recvSeq;
-  if (isNew && header.seq <= c.seq) {
-    watched.wrongMessage(`message ${header.seq} (${commandName(header.cmd)}) is handled twice`);
-  }
+  watched.message(isNew && header.seq <= c.seq
+    ? `message ${header.seq} (${commandName(header.cmd)}) is handled twice` : null);
   if (isNew) c.seq = header.seq;
   if (isNew && !header.response) c.answers.set(header.id, 0);
   return realReceive.call(this, header, payload);
@@ -215,12 +259,14 @@ type Transmit = (this: Peer, bytes: Uint8Array) => boolean;
 const peers = Peer.prototype as unknown as { transmit: Transmit };
 const realTransmit = Object.getOwnPropertyDescriptor(Peer.prototype, 'transmit')?.value as Transmit;
 peers.transmit = function transmit(this: Peer, bytes): boolean {
-  const { id, seq, cmd, response } = readHeader(viewOf(bytes), 0);
+  const { id, seq, cmd, response, error } = readHeader(viewOf(bytes), 0);
   const { answers } = conversationOf(this);
   const before = answers.get(id);
-  if (response && (before === undefined || (before !== 0 && before !== seq))) {
-    watched.wrongMessage(`answer ${seq} (${commandName(cmd)}) is for nothing that was asked`);
-  }
+  watched.message(response && (before === undefined || (before !== 0 && before !== seq))
+    ? `answer ${seq} (${commandName(cmd)}) is for nothing that was asked` : null);
   if (response) answers.set(id, seq);
+  if (response && cmd === NET_CMD_GET_ROOTS && error === 0) {
+    watched.roots(bytes.subarray(HEADER_BYTES));
+  }
   return realTransmit.call(this, bytes);
 };

@@ -229,8 +229,9 @@ export class ClusterWorld extends SimWorld {
 }
 
 /** The clock of a process: its host's, as long as it lives, and never while it is stopped. */
-class HostClock implements Clock {
-  constructor(private readonly world: ClusterWorld, private readonly p: SimProcess,
+export class HostClock implements Clock {
+  /** `p`: whose clock it is; the oracles recognize servers by it. */
+  constructor(private readonly world: ClusterWorld, readonly p: SimProcess,
     private readonly gate: Gate) {}
 
   now(): ReturnType<Clock['now']> {

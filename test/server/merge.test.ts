@@ -82,6 +82,31 @@ t.test('a grown tree is finalized, merged and freed', async (t) => {
   t.same(await damage(v), []);
 });
 
+t.test('a merge that comes back with other counts of its blocks is refused', async (t) => {
+  const v = await makeVolume();
+  const ts = await startServer(v);
+  await mount(ts, RID);
+  const c = new FakeClient(v, RID);
+  await grow(ts, c, 2048);
+  await c.get(ts);
+  const { merges } = partsOf(ts);
+  const worker = new LogMergeWorker(v.meta, v.fsid, seededRandom(1));
+  const given = await merges.get(RID);
+  const { metaAvail } = decode(LogMergeRequest, given);
+  const { completion } = await worker.run(given);
+  const back = decode(LogMergeComplete, completion);
+  const fails = (edit: Partial<LogMergeComplete>): Promise<string | null> =>
+    errnoOf(merges.commit(RID, encode(LogMergeComplete, { ...back, ...edit })));
+  t.equal(await fails({ metaAvail: { ...metaAvail, firstNr: metaAvail.firstNr - 1 } }), 'EINVAL',
+    'the list that was given');
+  t.equal(await fails({ metaFreed: { ...back.metaFreed, totalNr: back.metaFreed.totalNr + 1 } }),
+    'EIO', 'a list that was made');
+  t.equal(await errnoOf(merges.commit(RID, completion)), null, 'as it should be');
+  await workAll(ts, v, RID);
+  await ts.server.stop();
+  t.same(await damage(v), []);
+});
+
 t.test('what came later wins, and a client that fails gives its range back', async (t) => {
   const v = await makeVolume();
   const ts = await startServer(v);
