@@ -39,8 +39,8 @@ import { itemTransSeq } from './item';
 import { itemBarrier, itemMaxWritten, itemWriteDirty } from './item_write';
 import { keyCmp, keyCopy, keyEq, keyInc, keyIsOnes, keyZeros, keyZone } from './key';
 import {
-  lockBloomNr, lockCheck, lockCovers, lockDirtySeq, lockEnd, lockFirst, lockModeOf, lockNext,
-  LOCK_READ, lockSetBloomNr, LOCK_WRITE,
+  lockBloomIn, lockCheck, lockCovers, lockDirtySeq, lockEnd, lockFirst, lockModeOf, lockNext,
+  LOCK_READ, lockSetBloomIn, LOCK_WRITE,
 } from './lock';
 import { pageFind, pageHole } from './page';
 import { SRC_FS, SRC_INPUT, SRC_LOG, totlAdd, totlBegin, totlResolve } from './totl';
@@ -57,8 +57,6 @@ import { KEY_B, KEY_FOUND } from './window';
 @inline const LT_MAX_ITEM_SEQ: usize = 432;
 // @ts-ignore: decorator
 @inline const LT_FINALIZE_SEQ: usize = 440;
-// @ts-ignore: decorator
-@inline const LT_NR: usize = 456;
 // @ts-ignore: decorator
 @inline const LT_FLAGS: usize = 464;
 // @ts-ignore: decorator
@@ -381,11 +379,17 @@ export function forestNextHint(fsRoot: usize, logsRoot: usize, key: usize): i32 
 
 // ---- writing ---------------------------------------------------------------------------
 
+/**
+ * Log trees that were begun so far. Not their nr: a mount that comes back late, when its last
+ * tree is merged and gone, is given the same nr again.
+ */
+let treesBegun: u64 = 0;
+
 /** Sets the lock's bits in the bloom block of the log tree, once per tree. */
 function setBloom(lt: usize, alloc: usize, wset: usize, lock: usize): i32 {
-  const nr = load<u64>(lt, LT_NR);
-  if (lockBloomNr(lock) == nr) return 0;
   const ref = lt + LT_BLOOM_REF;
+  if (load<u64>(ref) == 0) treesBegun += 1;
+  else if (lockBloomIn(lock) == treesBegun) return 0;
   let block = blockIfDirty(ref, MAGIC_BLOOM);
   if (block == 0) {
     if (blockErr != 0) return blockErr;
@@ -396,7 +400,7 @@ function setBloom(lt: usize, alloc: usize, wset: usize, lock: usize): i32 {
   }
   count(N_FOREST_SET_BLOOM_BITS);
   bloomSet(block, lock);
-  lockSetBloomNr(lock, nr);
+  lockSetBloomIn(lock, treesBegun);
   return 0;
 }
 

@@ -3,14 +3,14 @@
  *
  *   0              32             64     68     72          80         88
  *  ╒═══════════════╤══════════════╤══════╤══════╤═══════════╤══════════╤════════════╕
- *  │ start key   32│ end key    32│mode 4│magic4│ write_seq8│ bloom_nr8│ dirty_seq 8│
+ *  │ start key   32│ end key    32│mode 4│magic4│ write_seq8│ bloom_in8│ dirty_seq 8│
  *  ├──────┬────────┼──────────────┴──────┴──────┴───────────┴──────────┴────────────┘
  *  │prev 4│ next 4 │ 96..103
  *  ╘══════╧════════╛
  *
  * The key range is inclusive and fixed for life; mode and write_seq change with
- * every grant. `bloom_nr` is the nr of the log tree whose bloom block has the
- * lock's bits (0: none). `dirty_seq` is the transaction that last changed an item
+ * every grant. `bloom_in` says which of the mount's log trees has the lock's bits
+ * in its bloom block, as forest.ts counts them (0: none). `dirty_seq` is the transaction that last changed an item
  * under the lock: giving the lock up needs a commit only if that is the open one.
  *
  * Records are in one list, because a commit visits all that changed something.
@@ -36,7 +36,7 @@ import { KEY_A, KEY_B } from './window';
 // @ts-ignore: decorator
 @inline const WRITE_SEQ: usize = 72;
 // @ts-ignore: decorator
-@inline const BLOOM_NR: usize = 80;
+@inline const BLOOM_IN: usize = 80;
 // @ts-ignore: decorator
 @inline const DIRTY_SEQ: usize = 88;
 // @ts-ignore: decorator
@@ -124,14 +124,14 @@ export function lockWriteSeq(lock: usize): u64 {
 
 // @ts-ignore: decorator
 @inline
-export function lockBloomNr(lock: usize): u64 {
-  return load<u64>(lock, BLOOM_NR);
+export function lockBloomIn(lock: usize): u64 {
+  return load<u64>(lock, BLOOM_IN);
 }
 
 // @ts-ignore: decorator
 @inline
-export function lockSetBloomNr(lock: usize, nr: u64): void {
-  store<u64>(lock, nr, BLOOM_NR);
+export function lockSetBloomIn(lock: usize, tree: u64): void {
+  store<u64>(lock, tree, BLOOM_IN);
 }
 
 // @ts-ignore: decorator

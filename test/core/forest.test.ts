@@ -63,6 +63,19 @@ t.test('versions: greatest seq, first at equal seqs, tombstones hide', async (t)
   f.core.x.pageVerify();
 });
 
+t.test('a new tree with the nr of an earlier one has its own bits', async (t) => {
+  const f = new ForestSpace();
+  const lock = f.lock(denseKey(0), denseEnd(99), READ, 0);
+  const other = f.lock(denseKey(100), denseEnd(199), READ, 0);
+  await f.makeLog({ rid: 1n, nr: 1, blooms: [lock, other], items: [item(1, 2, 8)] });
+  // The first one was merged away, as when its mount was long not heard of.
+  await f.addLog({ rid: 1n, nr: 1, blooms: [other, lock], items: [item(1, 9, 8)] });
+  await f.commit();
+  f.core.x.blockEvictAll();
+  t.equal(await f.read(lock, denseKey(1)), 0);
+  t.same(value(f, lock, 1), valueOf(1, 9, 8));
+});
+
 t.test('log trees without the bits, without items and without blooms are skipped', async (t) => {
   const f = new ForestSpace();
   const lock = f.lock(denseKey(0), denseEnd(99), READ, 0);

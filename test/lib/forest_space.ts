@@ -93,8 +93,7 @@ export class ForestSpace {
     const lt = new Rec(this.core, LT_BYTES);
     const { view } = this.core;
     view.setBigUint64(lt.ptr + LT_RID, o.rid, true);
-    // A lock remembers the nr for which it set its bits: all trees here need different ones.
-    view.setBigUint64(lt.ptr + LT_NR, o.rid * 100n + BigInt(o.nr), true);
+    view.setBigUint64(lt.ptr + LT_NR, BigInt(o.nr), true);
     view.setBigUint64(lt.ptr + LT_FINALIZE_SEQ, BigInt(o.finalizeSeq ?? 0), true);
     view.setBigUint64(lt.ptr + LT_FLAGS, o.finalizeSeq === undefined ? 0n : 1n, true);
     for (const lock of o.blooms) {
