@@ -92,8 +92,9 @@ export class LogTreesService {
   private async open(rid: bigint, lt: LogTreesRec): Promise<'stored' | 'new' | 'replay'> {
     const { space, sup } = this.s.commits;
     const last = await lastLogTrees(space, sup.logsRoot, rid);
+    const isFirst = this.s.mounted.takeFirstTree(rid);
     if (last === null || isFinalized(last.lt)) {
-      lt.reset(rid, last === null ? 1 : last.lt.nr + 1);
+      lt.reset(rid, last === null ? this.startNr(isFirst) : last.lt.nr + 1);
       return 'new';
     }
     lt.set(last.bytes);
@@ -101,6 +102,15 @@ export class LogTreesService {
       throw errnoError('EINVAL', `log_trees of ${rid.toString(16)} committed before it was got`);
     }
     return lt.getTransSeq > lt.commitTransSeq ? 'replay' : 'stored';
+  }
+
+  /**
+   * The nr of a log tree without one before it: 1. A mount whose last tree was finalized by a
+   * server that died then may have had any, now that it is merged and gone, and upstream's
+   * mounts set bloom bits once for each nr: so it gets one that it cannot have had.
+   */
+  private startNr(isFirst: boolean): number {
+    return isFirst ? 1 : this.s.commits.nextSeq();
   }
 
   /**

@@ -30,6 +30,9 @@ function keyOf(rid: bigint): Uint8Array {
 }
 
 export class MountedClients {
+  /** Recorded by this server, and not given a log tree yet. */
+  private readonly treeless = new Set<bigint>();
+
   constructor(readonly core: Core, private readonly commits: Commits) {}
 
   private get root(): number { return this.commits.sup.mountedClients; }
@@ -38,6 +41,7 @@ export class MountedClients {
   record(rid: bigint, addr: Endpoint, quorum: boolean): Promise<void> {
     return this.commits.transact(async () => {
       if (await this.has(rid)) return;
+      this.treeless.add(rid);
       await this.commits.space.insert(this.root, keyOf(rid), encode(MountedClientBtreeVal, {
         addr: { family: AF_IPV4, port: addr.port, addr: addr.addr },
         flags: quorum ? MOUNTED_CLIENT_QUORUM : 0,
@@ -50,8 +54,14 @@ export class MountedClients {
     return await this.commits.space.lookup(this.root, keyOf(rid)) !== null;
   }
 
+  /** Whether a log tree is certainly the first of its mount. Says so once. */
+  takeFirstTree(rid: bigint): boolean {
+    return this.treeless.delete(rid);
+  }
+
   /** Deletes the item if it is there. Within a hold. */
   async delete(_tx: Hold, rid: bigint): Promise<void> {
+    this.treeless.delete(rid);
     if (await this.has(rid)) await this.commits.space.delete(this.root, keyOf(rid));
   }
 

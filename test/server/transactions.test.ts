@@ -5,6 +5,7 @@
 import t from 'tap';
 import { LogTrees, NetStatfs } from '../../host/core/format.js';
 import { decode, encode } from '../../host/net/messages.js';
+import { logTreesKey } from '../../host/server/log_trees_items.js';
 import { statfs } from '../../host/server/statfs.js';
 import { FakeClient, damage, errnoOf, logTreesOf, makeVolume, mount, partsOf, startServer } from
   '../lib/server.js';
@@ -55,6 +56,23 @@ t.test('gets and commits that come again change nothing', async (t) => {
   t.equal(await errnoOf(partsOf(ts).trees.commit(5n, bytes)), 'EIO', 'of an earlier transaction');
   await ts.server.stop();
   t.same(await damage(v), []);
+});
+
+t.test('a log tree has no nr that its mount has had', async (t) => {
+  const v = await makeVolume();
+  let ts = await startServer(v);
+  await mount(ts, 5n);
+  t.equal((await new FakeClient(v, 5n).get(ts)).nr, 1, 'the first one');
+  const { context } = partsOf(ts);
+  await context.commits.transact(async () => {
+    await context.commits.space.delete(context.commits.sup.logsRoot, logTreesKey(5n, 1));
+  });
+  await ts.server.stop();
+  ts = await startServer(v);
+  t.ok((await new FakeClient(v, 5n).get(ts)).nr > 1, 'once the first one is merged and gone');
+  await mount(ts, 6n);
+  t.equal((await new FakeClient(v, 6n).get(ts)).nr, 1, 'a new mount');
+  await ts.server.stop();
 });
 
 t.test('values with references outside the device are refused', async (t) => {
