@@ -31,6 +31,7 @@ export interface FaultRates extends WireFaults {
 }
 
 const DATA_LATE_MS = 1000;
+const TIMER_LEAST_MS = 0.001;
 
 export const NO_FAULTS: FaultRates = {
   ...CALM, slowIo: 0, slowData: 0, failIo: 0, fenceSlow: 0, fenceFail: 0,
@@ -246,7 +247,9 @@ export class HostClock implements Clock {
   after(delayMs: number, fn: () => void): TimerHandle {
     const { rate } = this.world.drift(this.p.host.addr);
     let cancelled = false;
-    const timer = this.world.clock.after(delayMs / rate, () => {
+    // Less than this may be nothing beside the time that it is added to.
+    const worldMs = delayMs > 0 ? Math.max(delayMs / rate, TIMER_LEAST_MS) : 0;
+    const timer = this.world.clock.after(worldMs, () => {
       this.gate.timer(() => { if (!cancelled && this.p.alive()) fn(); });
     });
     return {
