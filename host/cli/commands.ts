@@ -15,6 +15,7 @@ import { mkfsCommand } from './mkfs.js';
 import { mountCommand } from './mount.js';
 import { prepareEmptyDataDeviceCommand } from './prepare-empty-data-device.js';
 import { printCommand } from './print.js';
+import { resizeDevicesCommand } from './resize-devices.js';
 import { statCommand, statfsCommand } from './stat.js';
 import { umountCommand } from './umount.js';
 
@@ -25,6 +26,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   dfCommand,
   mkfsCommand,
   prepareEmptyDataDeviceCommand,
+  resizeDevicesCommand,
   // Additional Information
   countersCommand,
   statCommand,

@@ -9,7 +9,7 @@
 import * as fs from 'node:fs';
 import { addressOf, ioctl } from '../env/ioctl.js';
 import {
-  ALLOC_ENTRY_BYTES, IOC_ALLOC_DETAIL, IOC_STATFS_MORE, IOC_STAT_MORE,
+  ALLOC_ENTRY_BYTES, IOC_ALLOC_DETAIL, IOC_RESIZE_DEVICES, IOC_STATFS_MORE, IOC_STAT_MORE,
 } from '../fs/ioctl.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
 import { strerrorNr } from '../observe/strerror.js';
@@ -23,6 +23,7 @@ export const PATH_OPTION: OptionSpec = {
 const STAT_MORE_BYTES = 56;
 const STATFS_MORE_BYTES = 48;
 const ALLOC_DETAIL_BYTES = 16;
+const RESIZE_DEVICES_BYTES = 16;
 /** Pools asked for at first; a quarter more each time that is too few. */
 const POOLS_FIRST = 170;
 
@@ -87,6 +88,14 @@ export function statfsMore(fd: number): StatfsMore {
     fsid: u64(0), rid: u64(1), committed_seq: u64(2), total_meta_blocks: u64(3),
     total_data_blocks: u64(4), reserved_meta_blocks: u64(5),
   };
+}
+
+/** Sizes in 64 KiB and 4 KiB blocks, 0 for no change. @throws the ioctl's error */
+export function resizeDevices(fd: number, metaBlocks: number, dataBlocks: number): void {
+  const arg = new DataView(new ArrayBuffer(RESIZE_DEVICES_BYTES));
+  arg.setBigUint64(0, BigInt(metaBlocks), true);
+  arg.setBigUint64(8, BigInt(dataBlocks), true);
+  ioctl(fd, IOC_RESIZE_DEVICES, new Uint8Array(arg.buffer));
 }
 
 /** One pool of free space. */

@@ -91,6 +91,9 @@ function checkVersion(dev: Device, sb: SuperBlock): void {
 
 /** The recorded totals must fit the devices; they may be smaller. */
 function checkSizes(dev: Device, sb: SuperBlock, meta: Device, data: Device): void {
+  // A mounted volume grows with its devices, which nobody tells the other mounts.
+  meta.refreshSize?.();
+  data.refreshSize?.();
   const metaBlocks = deviceBlocks(meta, 'large');
   const dataBlocks = deviceBlocks(data, 'small');
   if (sb.totalMetaBlocks > metaBlocks) {

@@ -20,7 +20,7 @@ const WASM_PAGE_BYTES = 65536;
 
 export interface Device {
   readonly path: string;
-  /** Size when opened, in bytes. */
+  /** Size in bytes, as it was looked at last: when opened, or by `refreshSize`. */
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   /** `st_rdev` of a block device as [major, minor]; of an image file those of its file system. */
@@ -34,6 +34,8 @@ export interface Device {
   /** Makes all completed writes durable. */
   flush(): Promise<void>;
   flushSync(): void;
+  /** Looks how large the device is now; devices that cannot grow in use do without. */
+  refreshSize?(): void;
   close(): Promise<void>;
 }
 
@@ -99,7 +101,7 @@ function giveBounce(bounce: Uint8Array | null): void {
 class FileDevice implements Device {
   constructor(
     readonly path: string,
-    readonly sizeBytes: number,
+    public sizeBytes: number,
     readonly isBlockDevice: boolean,
     readonly majMin: readonly [number, number],
     private readonly handle: fsp.FileHandle,
@@ -160,6 +162,16 @@ class FileDevice implements Device {
 
   flushSync(): void {
     this.wrapSync(() => { fs.fdatasyncSync(this.handle.fd); return 0; }, 'flush', 0);
+  }
+
+  /** A device that cannot be asked keeps its size: reading it says what is wrong with it. */
+  refreshSize(): void {
+    try {
+      this.sizeBytes = this.isBlockDevice ? blockDeviceSize(this.majMin)
+        : fs.fstatSync(this.handle.fd).size;
+    } catch {
+      return;
+    }
   }
 
   async close(): Promise<void> {
@@ -244,9 +256,9 @@ export async function openDevice(path: string, opts: OpenDeviceOptions = {}): Pr
       message: `failed to open '${path}': ${strerrorNr(err.errno)}`, cause: e,
     });
   }
-  const sizeBytes = stat.isBlockDevice() ? await blockDeviceSize(stat.rdev) : stat.size;
-  const dev = stat.isBlockDevice() ? stat.rdev : stat.dev;
-  return new FileDevice(path, sizeBytes, stat.isBlockDevice(), majMinOf(dev), handle, direct);
+  const majMin = majMinOf(stat.isBlockDevice() ? stat.rdev : stat.dev);
+  const sizeBytes = stat.isBlockDevice() ? blockDeviceSize(majMin) : stat.size;
+  return new FileDevice(path, sizeBytes, stat.isBlockDevice(), majMin, handle, direct);
 }
 
 function majMinOf(dev: number): readonly [number, number] {
@@ -256,8 +268,7 @@ function majMinOf(dev: number): readonly [number, number] {
   return [major, minor];
 }
 
-async function blockDeviceSize(rdev: number): Promise<number> {
-  const [maj, min] = majMinOf(rdev);
-  const sectors = await fsp.readFile(`/sys/dev/block/${maj}:${min}/size`, 'utf8');
+function blockDeviceSize([maj, min]: readonly [number, number]): number {
+  const sectors = fs.readFileSync(`/sys/dev/block/${maj}:${min}/size`, 'utf8');
   return Number(sectors.trim()) * 512;
 }

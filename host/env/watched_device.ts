@@ -53,6 +53,7 @@ export class WatchedDevice implements Device {
   readSync(offset: number, buf: Uint8Array): void { this.device.readSync(offset, buf); }
   writeSync(offset: number, buf: Uint8Array): void { this.device.writeSync(offset, buf); }
   flushSync(): void { this.device.flushSync(); }
+  refreshSize(): void { this.device.refreshSize?.(); }
   close(): Promise<void> { return this.device.close(); }
 
   private async during(what: DeviceAccess['what'], offset: number, work: Promise<void>):

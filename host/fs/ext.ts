@@ -74,7 +74,7 @@ export class Extents {
 
   /** Files may have blocks `firstBlkno .. endBlkno - 1` of the data device. */
   constructor(private readonly items: Items, private readonly firstBlkno = 1,
-    private readonly endBlkno = Infinity) {}
+    private readonly endBlkno: () => number = () => Infinity) {}
 
   /**
    * Finds the extent that contains `block`, or the first one after it.
@@ -181,7 +181,7 @@ export class Extents {
     out.blkno = u64(items.val, 0);
     out.flags = items.val.getUint8(8);
     const outside = out.blkno !== 0 &&
-      (out.blkno < this.firstBlkno || out.blkno + out.len > this.endBlkno);
+      (out.blkno < this.firstBlkno || out.blkno + out.len > this.endBlkno());
     if (outside || (out.flags & SEF_UNKNOWN) !== 0) {
       throw this.damaged(ino, key.second, key.third);
     }

@@ -85,7 +85,7 @@ export interface FsDeps {
   /** Whether the caller has CAP_SYS_ADMIN. */
   isAdmin(caller: Caller): boolean;
   /** What ioctls need beside the file system. */
-  ioctl: Omit<IoctlDeps, 'inodes'>;
+  ioctl: Omit<IoctlDeps, 'inodes' | 'isAdmin'>;
   /** A background task failed; the orphan scan will try again. */
   failed(what: string, error: unknown): void;
 }
@@ -123,9 +123,11 @@ export class FileSystem implements VfsOps {
     this.acls = new Acls(this.cx, this.inodes, this.xattrs);
     this.dirs = new Dirs(this.cx, this.inodes, this.acls);
     this.renames = new Renames(this.cx, this.inodes, this.dirs);
-    this.ioctls = new Ioctls({ ...deps.ioctl, inodes: this.inodes });
+    this.ioctls = new Ioctls({
+      ...deps.ioctl, inodes: this.inodes, isAdmin: (caller) => deps.isAdmin(caller),
+    });
     const extents = new Extents(items, DATA_DEV_START_BLKNO,
-      Math.floor(dataDevice.sizeBytes / BLOCK_BYTES));
+      () => Math.floor(dataDevice.sizeBytes / BLOCK_BYTES));
     const buffers = new Buffers();
     const guard = new DataGuard();
     const d: DataContext = {

@@ -4,11 +4,13 @@
  *   5 STAT_MORE     fills the struct, for any file or directory that is open
  *  10 STATFS_MORE   fills the struct, whatever is open
  *  12 ALLOC_DETAIL  one entry per pool of free space, into the caller's memory
+ *  14 RESIZE_DEVICES  asks the server to use what the devices have grown by
  *
  *  stat_more 56:    meta_seq 8, data_seq 8, data_version 8, online 8, offline 8,
  *                   crtime_sec s8, crtime_nsec 4, pad 4
  *  statfs_more 48:  fsid 8, rid 8, committed_seq 8, total_meta 8, total_data 8, reserved_meta 8
  *  alloc_detail 16: entries_ptr 8, entries_nr 8
+ *  resize_devices 16: new_total_meta_blocks 8, new_total_data_blocks 8
  *    entry 24:      id 8, blocks 8, type 1 (0), bit 0 metadata bit 1 available 1, pad 6
  *
  * Every other command is ENOTTY. Results that others have to be asked for can be waited
@@ -20,20 +22,24 @@ import type { CallerMemory } from '../env/caller_mem.js';
 import type { Op } from '../mount/op.js';
 import { MODE_READ } from '../mount/op.js';
 import { errnoError } from '../observe/errors.js';
+import type { NetResizeDevices } from '../core/format.js';
 import { setU64 } from '../core/u64.js';
 import type { FreeCount } from '../server/alloc_counts.js';
 import type { Inodes } from './inode.js';
 import { InodeRec } from './inode_item.js';
 import { Outcomes } from './outcomes.js';
-import type { Call, IoctlIn, IoctlOut } from './vfs.js';
+import type { Call, Caller, IoctlIn, IoctlOut } from './vfs.js';
 
 export const IOC_STAT_MORE = 0x8038e805;
 export const IOC_STATFS_MORE = 0x8030e80a;
 export const IOC_ALLOC_DETAIL = 0x4010e80c;
+export const IOC_RESIZE_DEVICES = 0x4010e80e;
 const STAT_MORE_BYTES = 56;
 const STATFS_MORE_BYTES = 48;
 const ALLOC_DETAIL_BYTES = 16;
+const RESIZE_DEVICES_BYTES = 16;
 export const ALLOC_ENTRY_BYTES = 24;
+const MAX_COUNT = BigInt(Number.MAX_SAFE_INTEGER);
 const ALLOC_META = 1;
 const ALLOC_AVAIL = 2;
 
@@ -54,6 +60,9 @@ export interface IoctlDeps {
   memory: CallerMemory;
   statfsMore(): Promise<StatfsMore>;
   allocDetail(): Promise<FreeCount[]>;
+  /** Whether the caller has CAP_SYS_ADMIN. */
+  isAdmin(caller: Caller): boolean;
+  resizeDevices(totals: NetResizeDevices): Promise<void>;
 }
 
 export class Ioctls {
@@ -72,6 +81,9 @@ export class Ioctls {
         this.statfsMore(call, req, out);
         return undefined;
       case IOC_ALLOC_DETAIL: return this.allocDetail(call, req, out);
+      case IOC_RESIZE_DEVICES:
+        this.resizeDevices(call, req);
+        return undefined;
       default: throw errnoError('ENOTTY');
     }
   }
@@ -94,6 +106,15 @@ export class Ioctls {
     [s.committedSeq, s.totalMetaBlocks, s.totalDataBlocks, s.reservedMetaBlocks].forEach((n, i) => {
       setU64(v, 16 + i * 8, n);
     });
+  }
+
+  private resizeDevices(call: Call, req: IoctlIn): void {
+    if (!this.d.isAdmin(call)) throw errnoError('EPERM');
+    const arg = structIn(req, RESIZE_DEVICES_BYTES);
+    const [meta, data] = [arg.getBigUint64(0, true), arg.getBigUint64(8, true)];
+    if (meta > MAX_COUNT || data > MAX_COUNT) throw errnoError('EINVAL');
+    this.outcomes.of(call, () => this.d.resizeDevices(
+      { newTotalMetaBlocks: Number(meta), newTotalDataBlocks: Number(data) }));
   }
 
   private async allocDetailOut(call: Call, addr: bigint, pools: FreeCount[], out: IoctlOut):

@@ -61,6 +61,8 @@ export interface ClientDeps {
   findServer(): Promise<Endpoint | null>;
   /** `findServer` has rejected, `times` in a row. */
   lookFailed?(error: ScoutfsError, times: number): void;
+  /** Before an answer is used that refers to blocks: the devices may have grown. */
+  blocksCome?(): void;
   /** Is our mounted client item still on the device? Rejects when that cannot be told. */
   isMounted(): Promise<boolean>;
   handlers: ServerRequests;
@@ -138,16 +140,20 @@ export class Client {
     return got;
   }
 
-  getLogTrees(): Promise<F.LogTrees> {
-    return this.call(F.NET_CMD_GET_LOG_TREES, EMPTY, null, F.LogTrees);
+  async getLogTrees(): Promise<F.LogTrees> {
+    const lt = await this.call(F.NET_CMD_GET_LOG_TREES, EMPTY, null, F.LogTrees);
+    this.d.blocksCome?.();
+    return lt;
   }
 
   async commitLogTrees(lt: F.LogTrees): Promise<void> {
     await this.call(F.NET_CMD_COMMIT_LOG_TREES, F.LogTrees, lt, EMPTY);
   }
 
-  getRoots(): Promise<F.NetRoots> {
-    return this.call(F.NET_CMD_GET_ROOTS, EMPTY, null, F.NetRoots);
+  async getRoots(): Promise<F.NetRoots> {
+    const roots = await this.call(F.NET_CMD_GET_ROOTS, EMPTY, null, F.NetRoots);
+    this.d.blocksCome?.();
+    return roots;
   }
 
   getLastSeq(): Promise<number> {

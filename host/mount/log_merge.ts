@@ -49,11 +49,18 @@ export class LogMergeWorker {
   readonly dirtyMaxBlocks: number;
   private readonly windowBytes: number;
 
-  constructor(private readonly device: Device, fsid: bigint, random: Random,
+  constructor(private readonly device: Device, private readonly fsid: bigint, random: Random,
     memoryBytes = MEMORY_BYTES) {
     this.windowBytes = Math.min(WINDOW_MAX_BYTES, Math.floor(memoryBytes * WINDOW_SHARE));
     this.core = new Core(random, { memoryBytes, mergeWindowBytes: this.windowBytes });
     this.dirtyMaxBlocks = Math.floor(memoryBytes * DIRTY_SHARE / BLOCK_LG_SIZE);
+    this.lookAtSize();
+  }
+
+  /** Before each piece of work: the device may have grown. */
+  lookAtSize(): void {
+    const { device, fsid } = this;
+    device.refreshSize?.();
     this.core.setVolume(device, fsid, Math.floor(device.sizeBytes / BLOCK_LG_SIZE));
   }
 

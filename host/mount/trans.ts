@@ -20,7 +20,7 @@
  * Source: trans.md 1 to 6, client.md 4.
  */
 import type { Core } from '../core/core.js';
-import { AllocListHead, AllocRoot, ALLOC_FLAG_LOW, LogTrees } from '../core/format.js';
+import { AllocListHead, AllocRoot, ALLOC_FLAG_LOW, BLOCK_SM_SIZE, LogTrees } from '../core/format.js';
 import { Rec, TreeSpace } from '../core/trees.js';
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
@@ -62,7 +62,6 @@ export interface TransDeps {
   clock: Clock;
   log: Log;
   /** Blocks of the data device. */
-  dataBlocks: number;
   counters?: Counters;
 }
 
@@ -237,7 +236,8 @@ export class Trans {
     this.dataAvail.set(encode(AllocRoot, lt.dataAvail));
     this.dataFreed.set(encode(AllocRoot, lt.dataFreed));
     this.dataExtents.begin(this.dataAvail, this.dataFreed,
-      (lt.dataAvail.flags & ALLOC_FLAG_LOW) !== 0, this.deps.dataBlocks);
+      (lt.dataAvail.flags & ALLOC_FLAG_LOW) !== 0,
+      Math.floor(this.deps.dataDevice.sizeBytes / BLOCK_SM_SIZE));
     this.srch.begin(this.rec.ptr + SRCH_FILE_OFFSET);
     this.deps.core.x.itemSetTransSeq(this.seq);
     this.dirty = false;

@@ -21,6 +21,8 @@ export async function resizeDevices(s: ServerContext, payload: Uint8Array): Prom
     if (meta.to < meta.from || data.to < data.from) {
       throw errnoError('EINVAL', 'devices of a volume cannot shrink');
     }
+    s.metaDevice.refreshSize?.();
+    s.dataDevice.refreshSize?.();
     if (meta.to * BLOCK_LG_SIZE > s.metaDevice.sizeBytes ||
         data.to * BLOCK_SM_SIZE > s.dataDevice.sizeBytes) {
       throw errnoError('EINVAL', 'the devices are smaller than the new sizes');

@@ -21,6 +21,7 @@ export async function runMerges(env: Env, self: Self): Promise<void> {
   const compactions = new SrchCompactWorker(device, merges.core, merges.dirtyMaxBlocks);
   const work = async ({ what, bytes }: WorkRequest): Promise<WorkAnswer> => {
     const counters = new Counters();
+    merges.lookAtSize();
     const { completion, error } = what === 'merge' ? await merges.run(bytes)
       : await compactions.run(bytes, counters);
     merges.addCounts(counters);

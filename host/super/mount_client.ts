@@ -11,7 +11,7 @@ import { Core } from '../core/core.js';
 import { CoreItems } from '../core/item_face.js';
 import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
-import { FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
+import { BLOCK_LG_SIZE, FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
 import type { SuperBlock } from '../core/format.js';
 import { readMetaSuper, readOfflineSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
@@ -100,6 +100,8 @@ export class MountClient {
   private memberFiles: MemberFiles | null = null;
   private session: KernelSide | null = null;
   private serverFailures = 0;
+  /** of the metadata device, as the core knows it */
+  private metaBlocks = 0;
   /** Why the member takes part in elections no more. */
   private memberLost: Pending | null = null;
   private giveUpStart: ((error: ScoutfsError) => void) | null = null;
@@ -115,7 +117,7 @@ export class MountClient {
       memoryBytes, slotShare: SLOT_SHARE, onBroken: broken,
       countCrossings: vol.countCrossings,
     });
-    this.core.setVolume(metaDevice, sb.hdr.fsid, sb.totalMetaBlocks);
+    this.lookAtSizes();
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');
     const lookup = new MountedLookup(env, vol);
     this.client = new Client({
@@ -129,6 +131,7 @@ export class MountClient {
       silenceTimeoutMs: options.tcpKeepaliveTimeoutMs,
       findServer: () => findServer(metaDevice, dataDevice, sb.fmtVers),
       lookFailed: (e, times) => { if (times >= LOOK_FAILURES_MAX) this.giveUpStart?.(e); },
+      blocksCome: () => { this.lookAtSizes(); },
       isMounted: () => lookup.isMounted(),
       handlers: {
         grant: (lock) => { this.locks.grant(lock); },
@@ -140,7 +143,7 @@ export class MountClient {
     });
     this.trans = new Trans({
       core: this.core, client: this.client, metaDevice, dataDevice, clock: env.clock, log,
-      dataBlocks: sb.totalDataBlocks, counters: this.counters,
+      counters: this.counters,
     });
     this.coreLocks = new MountLocks(this.core);
     this.locks = new LockClient({
@@ -401,12 +404,23 @@ export class MountClient {
       isAdmin: (caller) => env.isAdmin(caller.pid),
       ioctl: {
         memory: new CallerMemory((line) => { log.warn(line); }),
+        resizeDevices: (totals) => this.client.resizeDevices(totals),
         statfsMore: () => this.statfsMore(),
         allocDetail: async () => (await countStable(this.core, 'alloc detail',
           () => this.readSuper())).free,
       },
       failed: (what, e) => { log.warn(`${what}: ${asScoutfsError(e).message}`); },
     });
+  }
+
+  /** The volume may fill the devices as they are, and is never told that it has grown. */
+  private lookAtSizes(): void {
+    const { metaDevice, dataDevice, metaSuper } = this.vol;
+    metaDevice.refreshSize?.();
+    dataDevice.refreshSize?.();
+    const blocks = Math.floor(metaDevice.sizeBytes / BLOCK_LG_SIZE);
+    if (blocks !== this.metaBlocks) this.core.setVolume(metaDevice, metaSuper.hdr.fsid, blocks);
+    this.metaBlocks = blocks;
   }
 
   private readSuper(): Promise<SuperBlock> {

@@ -7,11 +7,12 @@ import t from 'tap';
 import { CallerMemory } from '../../host/env/caller_mem.js';
 import type { Inodes } from '../../host/fs/inode.js';
 import {
-  ALLOC_ENTRY_BYTES, IOC_ALLOC_DETAIL, IOC_STATFS_MORE, IOC_STAT_MORE, Ioctls,
+  ALLOC_ENTRY_BYTES, IOC_ALLOC_DETAIL, IOC_RESIZE_DEVICES, IOC_STATFS_MORE, IOC_STAT_MORE, Ioctls,
 } from '../../host/fs/ioctl.js';
 import type { Call, IoctlOut } from '../../host/fs/vfs.js';
 import { Wait } from '../../host/mount/op.js';
 import type { Op } from '../../host/mount/op.js';
+import { errnoError } from '../../host/observe/errors.js';
 import type { FreeCount } from '../../host/server/alloc_counts.js';
 import { skipWithoutSpec, vectors } from '../lib/shared.js';
 
@@ -42,11 +43,14 @@ async function run(ioctls: Ioctls, call: Call, cmd: number, input: Uint8Array, o
         { fh: 0, cmd, arg: 0n, input, outMaxBytes, isDir: false }, out);
       return out.result;
     } catch (e) {
-      if (!(e instanceof Wait)) return (e as { errno: string }).errno;
-      await e.ready;
+      const failed = e instanceof Wait
+        ? await e.ready.then(() => null, (why: unknown) => why) : e;
+      if (failed !== null) return (failed as { errno: string }).errno;
     }
   }
 }
+
+const NO_RESIZE = { isAdmin: () => false, resizeDevices: () => Promise.resolve() };
 
 function arg(ptr: bigint, nr: bigint): Uint8Array {
   const v = new DataView(new ArrayBuffer(16));
@@ -62,9 +66,10 @@ t.test('numbers and layouts', { skip: skipWithoutSpec() }, async (t) => {
   t.equal(IOC_STAT_MORE, numberOf('STAT_MORE'));
   t.equal(IOC_STATFS_MORE, numberOf('STATFS_MORE'));
   t.equal(IOC_ALLOC_DETAIL, numberOf('ALLOC_DETAIL'));
+  t.equal(IOC_RESIZE_DEVICES, numberOf('RESIZE_DEVICES'));
   t.equal(ALLOC_ENTRY_BYTES, structs['scoutfs_ioctl_alloc_detail_entry']?.size);
   const served = new Ioctls({
-    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
+    ...NO_RESIZE, inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => Promise.resolve(STATFS), allocDetail: () => Promise.resolve(POOLS),
   });
   const out: IoctlOut = { result: 0, data: new Uint8Array(0) };
@@ -82,7 +87,7 @@ t.test('numbers and layouts', { skip: skipWithoutSpec() }, async (t) => {
 t.test('alloc_detail', async (t) => {
   let asked = 0;
   const served = new Ioctls({
-    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
+    ...NO_RESIZE, inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => Promise.resolve(STATFS),
     allocDetail: () => {
       asked += 1;
@@ -115,10 +120,34 @@ t.test('alloc_detail', async (t) => {
   t.equal(await run(served, call, IOC_ALLOC_DETAIL + 1, arg(ptr, 3n), 0, out), 'ENOTTY');
 });
 
+t.test('resize_devices', async (t) => {
+  const asked: [number, number][] = [];
+  let admin = true;
+  const served = new Ioctls({
+    inodes: NO_INODES, memory: new CallerMemory(() => undefined), isAdmin: () => admin,
+    statfsMore: () => Promise.resolve(STATFS), allocDetail: () => Promise.resolve(POOLS),
+    resizeDevices: (n) => {
+      asked.push([n.newTotalMetaBlocks, n.newTotalDataBlocks]);
+      return asked.length > 1 ? Promise.reject(errnoError('EINVAL')) : Promise.resolve();
+    },
+  });
+  const out: IoctlOut = { result: 0, data: new Uint8Array(0) };
+  const call = { pid: process.pid } as Call;
+  const ask = (meta: bigint, data: bigint): Promise<number | string> =>
+    run(served, call, IOC_RESIZE_DEVICES, arg(meta, data), 0, out);
+  t.equal(await ask(5n, 7n), 0);
+  t.equal(await ask(4n, 0n), 'EINVAL', 'what the server says');
+  t.equal(await ask(2n ** 60n, 0n), 'EINVAL', 'more than anybody can count');
+  t.equal(await run(served, call, IOC_RESIZE_DEVICES, new Uint8Array(8), 0, out), 'EINVAL');
+  admin = false;
+  t.equal(await ask(5n, 7n), 'EPERM');
+  t.same(asked, [[5, 7], [4, 0]], 'each request is sent once');
+});
+
 t.test('an interrupted wait leaves nothing for the next request', async (t) => {
   let answer: (s: typeof STATFS) => void = () => undefined;
   const served = new Ioctls({
-    inodes: NO_INODES, memory: new CallerMemory(() => undefined),
+    ...NO_RESIZE, inodes: NO_INODES, memory: new CallerMemory(() => undefined),
     statfsMore: () => new Promise((resolve) => { answer = resolve; }),
     allocDetail: () => Promise.resolve(POOLS),
   });

@@ -264,6 +264,7 @@ export class FakeMount {
         memory: new CallerMemory(() => undefined),
         statfsMore: () => Promise.reject(errnoError('ENOTCONN')),
         allocDetail: () => Promise.reject(errnoError('ENOTCONN')),
+        resizeDevices: () => Promise.reject(errnoError('ENOTCONN')),
       },
       failed: (what, e) => { this.failures.push(`${what}: ${String(e)}`); },
     };
