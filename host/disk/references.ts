@@ -37,7 +37,8 @@ export class References {
   }
 
   dataExtents(a: AllocRoot): boolean {
-    return this.root(a.root) && a.totalLen <= this.totalDataBlocks;
+    return this.root(a.root) && a.totalLen <= this.totalDataBlocks &&
+      (a.root.height !== 0 || a.totalLen === 0);
   }
 
   srchFile(f: SrchFile): boolean {

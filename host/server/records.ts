@@ -33,6 +33,10 @@ export function aRootTotal(core: Core, p: Ptr): number {
   return u64(core.view, p);
 }
 
+export function setARootTotal(core: Core, p: Ptr, lenBlocks: number): void {
+  setU64(core.view, p, lenBlocks);
+}
+
 /** flags of the alloc root at `p`. */
 export function setARootFlags(core: Core, p: Ptr, flags: number): void {
   core.view.setUint32(p + AROOT_FLAGS, flags, true);

@@ -9,9 +9,10 @@ import { NetServer } from '../../host/net/net_server.js';
 import { Counters } from '../../host/observe/counters.js';
 import { makeLog, silentLog } from '../../host/observe/log.js';
 import { Refusals } from '../../host/observe/refusals.js';
+import { reclaimMount } from '../../host/server/reclaim.js';
 import { LockServer } from '../../host/server/lock_server.js';
 import { Client } from '../../host/mount/client.js';
-import { FakeClient, errnoOf, makeVolume, mount, partsOf, startServer } from '../lib/server.js';
+import { FakeClient, damage, errnoOf, makeVolume, mount, partsOf, startServer } from '../lib/server.js';
 import { RawSocket } from '../lib/rawsocket.js';
 import { SimClock, settle } from '../lib/simclock.js';
 import { SimNet } from '../lib/simnet.js';
@@ -51,6 +52,9 @@ t.test('a committed log tree is checked', async (t) => {
     ['a seq of the far future', (lt) => { lt.maxItemSeq = 2 ** 52; }, 'EINVAL'],
     ['an impossible inode count', (lt) => { lt.inodeCountDelta = 2n ** 62n; }, 'EINVAL'],
     ['two lists in one block', (lt) => { lt.metaFreed = lt.metaAvail; }, 'EINVAL'],
+    ['free data without a tree', (lt) => {
+      lt.dataFreed = { root: { ref: { blkno: 0, seq: 0n }, height: 0 }, totalLen: 1, flags: 0 };
+    }, 'EINVAL'],
     ['more free data than before', (lt) => { lt.dataAvail.totalLen += 1; }, 'EINVAL'],
     ['a list with other numbers than its block has', (lt) => { lt.metaAvail.firstNr -= 1; }, 'EIO'],
     ['a list with more numbers than its blocks', (lt) => { lt.metaFreed.totalNr += 1; }, 'EIO'],
@@ -66,6 +70,25 @@ t.test('a committed log tree is checked', async (t) => {
   }
   t.equal(await errnoOf(trees.commit(RID, encode(F.LogTrees, good))), null, 'as it should be');
   await ts.server.stop();
+});
+
+t.test('a mount that says it has more free data than it has is reclaimed', async (t) => {
+  const v = await makeVolume();
+  const ts = await startServer(v);
+  await mount(ts, RID);
+  const c = new FakeClient(v, RID);
+  await c.get(ts);
+  await c.churnData(20);
+  const { trees, context, services, srch, merges } = partsOf(ts);
+  const lt = decode(F.LogTrees, await c.prepare());
+  lt.dataFreed.totalLen += 5;
+  t.equal(await errnoOf(trees.commit(RID, encode(F.LogTrees, lt))), null, 'nobody can see it');
+  await reclaimMount(context, {
+    locks: services.locks, omap: services.omap, finalizer: trees.finalizer, srch, merges,
+  }, RID);
+  t.equal(ts.server.status, 'up');
+  await ts.server.stop();
+  t.same(await damage(v), [], 'and everything is accounted for');
 });
 
 /** A server with one volume, whose mounts are those in `mounted`. */
