@@ -191,8 +191,10 @@ export class Model {
   }
 
   /** New contents of a file; @returns the undo. */
-  setData(inode: ModelInode, data: Buffer, from: number, to: number): () => void {
+  setData(inode: ModelInode, data: Buffer, at: number, to: number): () => void {
     const old = inode.data;
+    // What was behind the end becomes zeros when the end moves.
+    const from = Math.min(at, old.length);
     const before = new Map(inode.maybe);
     inode.data = data;
     if (inode.readers > 0) inode.versions.push(data);
