@@ -29,7 +29,9 @@ t.test('no fault breaks a promise', { timeout: LIMIT_MS }, async (t) => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const r = await Cluster.run(seed);
     t.same(r.violations, [], `npm run sim -- --seed ${seed} --trace`);
-    for (const [rule, n] of Object.entries(r.looks)) looks.set(rule, (looks.get(rule) ?? 0) + n);
+    for (const [rule, n] of Object.entries(r.looks) as [string, number][]) {
+      looks.set(rule, (looks.get(rule) ?? 0) + n);
+    }
   }
   for (const [rule, n] of looks) t.ok(n > 0, `${rule}: looked at ${n} times`);
 });
