@@ -33,6 +33,8 @@ const SIZES = [3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7] as const;
 /** Longer than heartbeats and elections take. */
 const STEADY_MS = 8000;
 const IDLE_LIMIT_MS = 60_000;
+/** Search files are compacted within a run, not once in a while. */
+const COMPACT_DELAY_MAX_MS = 10_000;
 const UNMOUNT_LIMIT_MS = 120_000;
 /** Room for the reserves of seven mounts. */
 const META_BYTES = 64 * 2 ** 30;
@@ -219,6 +221,7 @@ export class Cluster {
     m.life = new ModelMount(mount.rid, `${m.name}/${mount.rid.toString(16).slice(0, 4)}`,
       () => mount.process.alive());
     world.note(`${m.life.name} is mounted`);
+    mount.client.loops.compactDelayMs = 500 + world.below(COMPACT_DELAY_MAX_MS);
     this.observers.push(new Observer(model, mount, m.life, () => world.failing));
     this.locks.watch(mount);
     const callers = 1 + world.below(2);

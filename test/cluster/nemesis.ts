@@ -5,12 +5,15 @@
  * hosts cut off from some or all others in one direction or both, processes stopped or
  * killed, hosts switched off, clocks set; device operations are slow or fail. A third of it
  * meets the host with the server, and some of that in the middle of a commit (`ambush`).
- * What was cut or stopped comes back after some time, dead mounts are mounted again.
+ * What was cut or stopped comes back after some time, dead mounts are mounted again. Search
+ * files are ended early, so that there are some to compact.
  */
 import type { Cluster, Member } from './cluster.js';
 import type { ClusterWorld } from './world.js';
 
 type Fault = (n: Nemesis) => void;
+
+const ROTATE = 'srch_force_log_rotate';
 
 const FAULTS: readonly Fault[] = [
   (n) => { n.kill(false); },
@@ -50,6 +53,7 @@ export class Nemesis {
       await world.clock.advance(50 + below(3000));
       cluster.noteDeaths();
       FAULTS[below(FAULTS.length)]?.(this);
+      if (below(2) === 0) cluster.leader?.mount?.client.member?.armTrigger(ROTATE, true);
       for (const m of cluster.members) {
         if (m.mount === null && !m.starting && below(3) === 0) cluster.start(m);
       }

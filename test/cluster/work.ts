@@ -16,8 +16,10 @@ const SHARED = ['s0', 's1'];
 const BLOCK = 4096;
 const FILE_MAX_BLOCKS = 6;
 const XATTRS = [
-  'user.x', 'user.y', 'scoutfs.totl.t.1.2.3', 'scoutfs.totl.u.1.2.4', 'scoutfs.indx.i.7.9',
+  'user.x', 'scoutfs.totl.t.1.2.3', 'scoutfs.totl.u.1.2.4', 'scoutfs.indx.i.7.9', 'scoutfs.srch.s',
 ];
+/** Xattrs that are indexed, so that there are search files to compact. */
+const MARKS = ['scoutfs.srch.s', 'scoutfs.srch.t', 'scoutfs.srch.u'];
 
 export interface WorkerDeps {
   mount: SimMount;
@@ -68,7 +70,7 @@ export class Worker {
     const kinds = [
       'create', 'create', 'mkdir', 'symlink', 'link', 'unlink', 'unlink', 'rename', 'rename',
       'write', 'write', 'append', 'append', 'read', 'read', 'truncate', 'xattr', 'xattr', 'xattr',
-      'readdir', 'fsync', 'keep', 'keep', 'keep', 'rmdir',
+      'readdir', 'fsync', 'keep', 'keep', 'keep', 'rmdir', 'mark', 'mark', 'mark',
     ] as const;
     const kind = this.pick(kinds);
     d.began(`${kind} in ${dirName}`);
@@ -97,9 +99,15 @@ export class Worker {
     return dir.ino;
   }
 
-  /** A file under some name; null when there is none. */
+  /** A file under some name, mostly made when there is none; null for none and for others. */
   private async file(dir: number, known: number[]): Promise<number | null> {
-    const attr = await this.k.lookup(dir, this.pick(NAMES));
+    const { k } = this;
+    const name = this.pick(NAMES);
+    let attr = await k.lookup(dir, name);
+    if (attr === null && this.d.below(4) !== 0) {
+      attr = await k.create(dir, name);
+      k.release(attr.ino);
+    }
     if (attr === null) return null;
     known.push(attr.ino);
     return (attr.mode & 0o170000) === 0o100000 ? attr.ino : null;
@@ -169,6 +177,9 @@ export class Worker {
         break;
       case 'xattr':
         await this.xattr(ino);
+        break;
+      case 'mark':
+        await k.setxattr(ino, this.pick(MARKS), Buffer.from('m'), 0);
         break;
       case 'keep':
         await this.keep(ino);
