@@ -373,6 +373,9 @@ export class Cluster {
   /** Without faults nothing changes: the server stays, and so do the mounts. */
   private async stay(): Promise<void> {
     const { world, members, writers } = this;
+    // A member that was just mounted may have stood in later terms while nobody heard it: it
+    // hears no leader of an earlier one, and stands again.
+    await world.clock.advance(STEADY_MS);
     const mounts = members.map((m) => m.mount);
     const { term } = writers;
     await world.clock.advance(STEADY_MS);
