@@ -33,6 +33,8 @@ const SIZES = [3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7] as const;
 /** Longer than heartbeats and elections take. */
 const STEADY_MS = 8000;
 const IDLE_LIMIT_MS = 60_000;
+/** With less, what one change may need is more than there is, and every change is committed. */
+const CORE_MB = 24;
 /** Search files are compacted within a run, not once in a while. */
 const COMPACT_DELAY_MAX_MS = 10_000;
 const UNMOUNT_LIMIT_MS = 120_000;
@@ -193,7 +195,7 @@ export class Cluster {
     world.wire.hostUp(world.host(m.nr).addr);
     const process = (): boolean => world.host(m.nr).processes.size > 0;
     SimMount.start(world.host(m.nr), this.volume, {
-      slotNr: m.slotNr, options: this.options, coreMemoryMb: 12, serverMemoryMb: 12,
+      slotNr: m.slotNr, options: this.options, coreMemoryMb: CORE_MB, serverMemoryMb: 12,
       mergeMemoryMb: 12, log: this.log(m),
     }).then((mount) => { this.mounted(m, mount); }, (e: unknown) => {
       m.starting = false;
