@@ -43,7 +43,7 @@ const PRINT_CHARS_MAX = 64 << 20;
 /** Every so many cases nothing is damaged: then nothing may fail. */
 const SOUND_EVERY = 100;
 const ARCHIVE_MS = 100;
-const MAIN_CORE_MB = 12;
+const MAIN_CORE_MB = 24;
 const SERVER_CORE_MB = 12;
 const MERGE_CORE_MB = 32;
 
