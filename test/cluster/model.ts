@@ -212,10 +212,13 @@ export class Model {
     const after = new Map(inode.maybe);
     return () => {
       inode.data = old;
-      restore(inode.maybe, before);
-      for (let b = first; b <= last && b * BLOCK_BYTES < old.length; b++) {
+      for (let b = first; b <= last; b++) {
+        // What later changes left, which are undone already, may be there as well.
+        const now = inode.maybe.get(b) ?? [];
+        inode.maybe.delete(b);
+        if (b * BLOCK_BYTES >= old.length) continue;
         inode.maybe.set(b, [
-          ...before.get(b) ?? [], blockOf(data, b), ...after.get(b) ?? [],
+          ...before.get(b) ?? [], blockOf(data, b), ...after.get(b) ?? [], ...now,
         ]);
       }
     };
@@ -275,11 +278,6 @@ export class Model {
     inode.data = data;
     inode.versions = inode.versions.map((x) => x === v ? data : x);
   }
-}
-
-function restore(map: Map<number, Buffer[]>, to: Map<number, Buffer[]>): void {
-  map.clear();
-  for (const [b, alts] of to) map.set(b, alts);
 }
 
 /** A block after the bytes `from .. to` of a file's contents were written over it. */
