@@ -189,8 +189,10 @@ export class Cluster {
 
   /** Mounts on a host, and lets callers work there. */
   start(m: Member): void {
-    if (m.starting || m.mount?.process.alive() === true) return;
     const { world } = this;
+    // One that is fenced while it mounts never says so: its host is empty then.
+    const starting = m.starting && world.host(m.nr).processes.size > 0;
+    if (starting || m.mount?.process.alive() === true) return;
     m.starting = true;
     world.wire.hostUp(world.host(m.nr).addr);
     const process = (): boolean => world.host(m.nr).processes.size > 0;

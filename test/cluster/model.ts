@@ -245,35 +245,33 @@ export class Model {
   boolean {
     const want = v.subarray(offset, offset + size);
     if (got.length !== want.length) return false;
-    const found = new Map<number, Buffer>();
+    const found = new Map<number, Buffer[]>();
     for (let at = 0; at < got.length;) {
       const b = Math.floor((offset + at) / BLOCK_BYTES);
       const end = Math.min(got.length, (b + 1) * BLOCK_BYTES - offset);
       const from = offset + at - b * BLOCK_BYTES;
       const part = got.subarray(at, end);
-      const alts = inode.maybe.get(b);
-      if (!same(part, blockOf(v, b), from)) {
-        const alt = alts?.find((a) => same(part, a, from));
-        if (alt === undefined) return false;
-        found.set(b, alt);
-      } else if (alts !== undefined) {
-        found.set(b, blockOf(v, b));
-      }
+      const alts = inode.maybe.get(b) ?? [];
+      const fit = [blockOf(v, b), ...alts].filter((a) => same(part, a, from));
+      if (fit.length === 0) return false;
+      if (alts.length > 0) found.set(b, fit);
       at = end;
     }
     this.learn(inode, v, found);
     return true;
   }
 
-  /** What was read once is what is there. */
-  private learn(inode: ModelInode, v: Buffer, found: Map<number, Buffer>): void {
+  /** What was read once is what is there: `found` are the contents of blocks that fit it. */
+  private learn(inode: ModelInode, v: Buffer, found: Map<number, Buffer[]>): void {
     if (found.size === 0 || v !== inode.data) return;
     const data = Buffer.from(inode.data);
-    for (const [b, bytes] of found) {
+    for (const [b, [bytes = EMPTY, ...rest]] of found) {
       const others = [blockOf(data, b), ...inode.maybe.get(b) ?? []];
       inode.doubt.set(b, [...inode.doubt.get(b) ?? [], ...others]);
       data.set(bytes.subarray(0, data.length - b * BLOCK_BYTES), b * BLOCK_BYTES);
-      inode.maybe.delete(b);
+      const differ = rest.filter((a) => !a.equals(bytes));
+      if (differ.length > 0) inode.maybe.set(b, differ);
+      else inode.maybe.delete(b);
     }
     inode.data = data;
     inode.versions = inode.versions.map((x) => x === v ? data : x);

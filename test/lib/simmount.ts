@@ -74,6 +74,16 @@ export class SimMount {
   static async start(host: SimHost, volume: SimVolume, o: SimMountOptions = {}):
   Promise<SimMount> {
     const process = host.start('mount');
+    try {
+      return await SimMount.startIn(process, host, volume, o);
+    } catch (e) {
+      process.kill();
+      throw e;
+    }
+  }
+
+  private static async startIn(process: SimProcess, host: SimHost, volume: SimVolume,
+    o: SimMountOptions): Promise<SimMount> {
     const { env } = process;
     const metaDevice = await env.openDevice(volume.meta.path);
     const dataDevice = await env.openDevice(volume.data.path);
@@ -95,12 +105,7 @@ export class SimMount {
     }, new ControlTree(), broken);
     const kernel = new SimKernel(client);
     const mount = new SimMount(process, client, kernel, process.rid);
-    try {
-      await client.start();
-    } catch (e) {
-      process.kill();
-      throw e;
-    }
+    await client.start();
     client.attach(kernel);
     if (o.background !== false) client.startBackground();
     return mount;
