@@ -4,8 +4,10 @@
  * A write that does not cover a block needs the rest of it. Files that grow by
  * small writes would read their last block from the device every time, so the last
  * contents are kept. An entry is good only for the inode version under which it
- * was read or written: every change of contents, here or on another mount,
- * raises the version (inode.md 10), and giving the block up changes its number.
+ * was read or written: every change of contents raises the version (inode.md 10), and
+ * giving the block up changes its number. It is good only as long as the inode's lock
+ * is held, too: a mount that had the lock meanwhile may have written in place and died
+ * before its commit, so that the version is what it was.
  *
  * Also: page-aligned buffers for device I/O, reused. Source: data.md 5.
  */
@@ -24,6 +26,8 @@ interface Entry {
 
 export class BlockCache {
   private readonly byBlkno = new Map<number, Entry>();
+  /** How often entries were dropped: what was being read then is not kept. */
+  private drops = 0;
 
   constructor(private readonly device: Device, private readonly buffers: Buffers) {}
 
@@ -45,11 +49,20 @@ export class BlockCache {
     if (this.byBlkno.size > ENTRIES_MAX && oldest !== undefined) this.byBlkno.delete(oldest);
   }
 
+  /** The lock of inodes `firstIno .. firstIno + nr - 1` goes away. */
+  drop(firstIno: number, nr: number): void {
+    this.drops += 1;
+    for (const [blkno, { ino }] of this.byBlkno) {
+      if (ino >= firstIno && ino < firstIno + nr) this.byBlkno.delete(blkno);
+    }
+  }
+
   private async load(blkno: number, ino: number, version: number): Promise<void> {
+    const { drops } = this;
     const buf = this.buffers.take(BLOCK_BYTES);
     try {
       await this.device.read(blkno * BLOCK_BYTES, buf);
-      this.put(blkno, ino, version, buf);
+      if (drops === this.drops) this.put(blkno, ino, version, buf);
     } finally {
       this.buffers.give(buf);
     }

@@ -18,7 +18,8 @@ import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { Counters } from '../observe/counters.js';
-import { MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import { MODE_NULL, MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
+import type { LockMode } from '../mount/op.js';
 import { Acls, aclName } from './acl_xattr.js';
 import { BlockCache, Buffers } from './block_cache.js';
 import type { DataAlloc, PreallocOptions } from './block_map.js';
@@ -101,6 +102,7 @@ export class FileSystem implements VfsOps {
   private readonly xattrs: Xattrs;
   private readonly acls: Acls;
   private readonly ioctls: Ioctls;
+  private readonly blocks: BlockCache;
   private readonly space: Space;
   private readonly data: Data;
   private readonly unlinked = new Set<number>();
@@ -129,12 +131,13 @@ export class FileSystem implements VfsOps {
     const extents = new Extents(items, DATA_DEV_START_BLKNO,
       () => Math.floor(dataDevice.sizeBytes / BLOCK_BYTES));
     const buffers = new Buffers();
+    this.blocks = new BlockCache(dataDevice, buffers);
     const guard = new DataGuard();
     const d: DataContext = {
       cx: this.cx, inodes: this.inodes, xattrs: this.xattrs, extents, guard,
       waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
-      blocks: new BlockCache(dataDevice, buffers), buffers, device: dataDevice,
+      blocks: this.blocks, buffers, device: dataDevice,
       writer: new DataWriter(dataDevice, guard, deps.transData, clock,
         (what, e) => { deps.failed(what, e); }),
       counters: deps.counters ?? new Counters(),
@@ -320,8 +323,9 @@ export class FileSystem implements VfsOps {
     return this.ioctls.run(op, call, ino, req, out);
   }
 
-  /** I(group) goes away: those who wait for data of its inodes look again. */
-  lockLost(firstIno: number, nr: number): void {
+  /** I(group) is reduced to `to`: those who wait for data of its inodes look again. */
+  lockLost(firstIno: number, nr: number, to: LockMode): void {
+    if (to === MODE_NULL) this.blocks.drop(firstIno, nr);
     this.waiters.changedGroup(firstIno, nr);
   }
 

@@ -153,7 +153,7 @@ export class MountClient {
       commit: () => this.trans.commit(),
       drain: async (lock, from, to) => {
         await this.session?.drain.drain(lock.firstIno, from, to);
-        this.fs.lockLost(lock.firstIno, LOCK_INODE_GROUP_NR);
+        this.fs.lockLost(lock.firstIno, LOCK_INODE_GROUP_NR, to);
         if (to === MODE_NULL) this.pruneLater(lock.firstIno);
       },
       dropQuotaRules: () => { this.fs.quotas.drop(); },

@@ -6,6 +6,7 @@
 import t from 'tap';
 import { DATA_EXTENT_TYPE, FS_ZONE } from '../../host/core/format.js';
 import { SET_KILL_SUIDGID, SET_MODE, SET_MTIME_NOW, SET_SIZE } from '../../host/fs/vfs.js';
+import { MODE_NULL } from '../../host/mount/op.js';
 import { File, errno } from '../lib/fakefile.js';
 import { keyString, seeded } from '../lib/fakeitems.js';
 import type { FakeOptions } from '../lib/fakemount.js';
@@ -224,7 +225,7 @@ t.test('offline data', async (t) => {
   await f.m.clock.advance(0);
   t.equal(done, 0, 'everything else waits');
   t.strictSame(f.m.fs.waiters.of(f.ino).map((w) => [w.block, w.op]), [[2, 1], [2, 2], [2, 4]]);
-  f.m.fs.lockLost(f.ino - f.ino % 1024, 1024);
+  f.m.fs.lockLost(f.ino - f.ino % 1024, 1024, MODE_NULL);
   await f.m.clock.advance(0);
   t.equal(done, 0, 'and looks again when the lock was away');
   t.equal(f.m.fs.waiters.of(f.ino).length, 3);

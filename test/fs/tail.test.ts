@@ -59,3 +59,21 @@ for (const [i, [what, grow]] of GROW.entries()) {
     t.same((await checkVolume(v.meta, v.data)).findings, []);
   });
 }
+
+t.test('a mount that had the lock meanwhile wrote in place and died', async (t) => {
+  const w = new SimWorld(9);
+  const v = await simVolume(w);
+  const m = await w.run(SimMount.start(w.host(1), v));
+  const other = await w.run(SimMount.start(w.host(2), v, { slotNr: null }));
+  const ino = await w.run(m.kernel.writeFile(ROOT_INO, 'f', Buffer.alloc(SIZE, 7)));
+  await w.run(m.kernel.fsync(ino));
+  await w.run(other.kernel.lookup(ROOT_INO, 'f'));
+  await w.run(other.kernel.write(ino, 0, Buffer.alloc(3 * UNIT, JUNK), undefined, true));
+  other.crash();
+  t.equal(Number((await w.run(m.kernel.getattr(ino))).size), SIZE, 'its append was not committed');
+  await w.run(m.kernel.setattr(ino, { valid: SET_SIZE, size: 3 * UNIT }));
+  const bytes = await w.run(m.kernel.read(ino, 0, 3 * UNIT));
+  t.notOk(bytes.includes(JUNK), 'and never comes to light');
+  await w.run(m.unmount());
+  t.same((await checkVolume(v.meta, v.data)).findings, []);
+});
