@@ -6,7 +6,7 @@
  *   node dist/test/coherence/stress.js --minutes 10 --mounts 4 [--seed N] [--processes N]
  *
  * Processes are killed at random and started again. A process whose operation does not end is
- * told with the kernel's stack, and ends the run. Afterwards everything is unmounted and
+ * told with the locks that are waited for (`hang_report.ts`), and ends the run. Afterwards everything is unmounted and
  * checked. Ends with 1 when anything was wrong.
  */
 import { fork } from 'node:child_process';
@@ -18,6 +18,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ifProgram } from '../lib/program.js';
 import { ClusterMounts } from '../lib/clustermounts.js';
+import type { AtWork } from './hang_report.js';
+import { hangReport } from './hang_report.js';
 import { StressTable, sharedMs } from './stress_table.js';
 import type { StressOrder } from './stress_worker.js';
 import { describe, prepareStress } from './stress_worker.js';
@@ -96,7 +98,7 @@ class Stress {
     for (let w = 0; w < count; w++) this.start(w);
     while (this.children.size > 0 && !this.hung) {
       await sleep(WATCH_MS);
-      this.watch();
+      await this.watch();
       if (Math.random() < KILL_CHANCE && Date.now() < this.endMs - 2000) this.killOne();
       if (this.problems.length > 20) this.killAll();
     }
@@ -119,34 +121,21 @@ class Stress {
     for (const child of this.children.values()) child.kill('SIGKILL');
   }
 
-  private watch(): void {
-    for (const [worker, child] of this.children) {
+  private atWork(): AtWork[] {
+    return [...this.children].map(([worker, child]) => {
       const s = this.table.state(worker);
-      if (s.pid !== child.pid || s.kind < 0) continue;
-      const forMs = sharedMs() - s.sinceMs;
-      if (forMs < HANG_MS) continue;
-      this.problems.push(`worker ${worker} hangs for ${forMs} ms, ${describe(s.kind)}: ${
-        stackOf(s.pid)}`, ...locksOf(this.cluster));
-      this.killAll();
-      return;
-    }
+      const busy = s.pid === child.pid && s.kind >= 0;
+      return { worker, pid: child.pid ?? 0, what: busy ? describe(s.kind) : '',
+        forMs: busy ? sharedMs() - s.sinceMs : 0, ops: s.ops };
+    });
   }
-}
 
-/** Who waits for which lock, and what the server knows of it. */
-function locksOf(cluster: ClusterMounts): string[] {
-  const here = cluster.nodes.flatMap((n) => n.show('debug', 'client_locks').split('\n')
-    .filter((l) => !/waiters: rd 0 wr 0 wo 0 users: rd 0 wr 0 wo 0$/.test(l) && l !== '')
-    .map((l) => `mount ${n.nr} (${n.rid}): ${l}`));
-  const there = cluster.leader?.show('debug', 'server_locks').split('\n') ?? [];
-  return [...here, ...there.filter((l) => / (requested|invalidated) /.test(l))];
-}
-
-function stackOf(pid: number): string {
-  try {
-    return fs.readFileSync(`/proc/${pid}/stack`, 'utf8').replaceAll('\n', ' ');
-  } catch {
-    return 'no stack';
+  private async watch(): Promise<void> {
+    const hung = this.atWork().find((w) => w.forMs >= HANG_MS);
+    if (hung === undefined) return;
+    this.problems.push(`worker ${hung.worker} hangs for ${hung.forMs} ms, ${hung.what}`,
+      ...await hangReport(this.cluster, () => this.atWork()));
+    this.killAll();
   }
 }
 
