@@ -387,6 +387,10 @@ export class Observer {
       const old = inode.xattrs.get(text(n));
       if (old === undefined && flags === 2) return 'ENODATA';
       if (old !== undefined && flags === 1) return 'EEXIST';
+      // That a name of the index is there is all that can be said of it.
+      if (old !== undefined && text(n).startsWith('scoutfs.indx.')) {
+        return { touched: [], apply: () => null };
+      }
       return {
         touched: [inode],
         apply: () => {
