@@ -27,6 +27,7 @@ import type { NetRequest } from '../net/peer.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { Pending } from '../observe/pending.js';
+import { LogBudget } from '../observe/refusals.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
 
 export const RECONNECT_DELAY_MS = 100;
@@ -77,6 +78,9 @@ export class Client {
   private wake: (() => void) | null = null;
   /** Without a server since; null while connected. */
   private lostSinceMs: number | null;
+  /** A server that is lost again and again is told of only so often, and so is its return. */
+  private readonly losses: LogBudget;
+  private lossLogged = true;
   /** Why the last attempt to reach one failed. */
   private lostWhy = 'none was looked for yet';
   private readonly outstanding = new Set<{ cmd: number; sinceMs: number }>();
@@ -86,10 +90,12 @@ export class Client {
   constructor(private readonly d: ClientDeps) {
     this.counters = d.counters ?? new Counters();
     this.lostSinceMs = d.clock.monotonicMs();
+    this.losses = new LogBudget(() => d.clock.monotonicMs());
     this.conn = new NetClient(d.identity, {
       request: (r) => { this.serverRequest(r); },
       greeted: (term, newServer) => {
         this.lostSinceMs = null;
+        if (!this.lossLogged) return;
         d.log.info(`client: ${newServer ? 'connected to' : 'back at'} the server of term ${term}`);
       },
     }, this.counters);
@@ -334,7 +340,9 @@ export class Client {
     const { useful, error } = await served;
     this.lostSinceMs ??= this.d.clock.monotonicMs();
     this.lostWhy = `lost ${endpointString(at)}: ${error?.message ?? 'closed by the server'}`;
-    if (!this.isEnded()) this.d.log.info(`client: ${this.lostWhy}`);
+    const more = this.isEnded() ? null : this.losses.take();
+    this.lossLogged = more !== null;
+    if (more !== null) this.d.log.info(`client: ${this.lostWhy}${more}`);
     return useful;
   }
 

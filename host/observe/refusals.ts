@@ -1,5 +1,5 @@
 /**
- * Log lines about what peers sent and was refused.
+ * Log lines about what peers do, and about what they sent and was refused.
  *
  * A peer that misbehaves is worth a line with its address and the reason. One that does so
  * a thousand times a second must not fill the log: a budget of BURST lines is spent, one
@@ -11,28 +11,28 @@ import type { Log } from './log.js';
 const BURST = 20;
 const REFILL_MS = 5000;
 
-export class Refusals {
+/** How many lines of a kind may still be logged. */
+export class LogBudget {
   private budget = BURST;
   private refilledAtMs: number;
   private dropped = 0;
 
-  /** `part`: what the lines begin with. `nowMs`: monotonic. */
-  constructor(private readonly log: Log, private readonly part: string,
-    private readonly nowMs: () => number) {
+  /** `nowMs`: monotonic. */
+  constructor(private readonly nowMs: () => number) {
     this.refilledAtMs = nowMs();
   }
 
-  /** Something that came from `peer` (an address) was refused. */
-  note(peer: string, why: string): void {
+  /** Takes a line out of the budget. @returns the line's end, null when it is not to be logged */
+  take(): string | null {
     this.refill();
     if (this.budget < 1) {
       this.dropped += 1;
-      return;
+      return null;
     }
     this.budget -= 1;
     const more = this.dropped === 0 ? '' : ` (${this.dropped} more were not logged)`;
     this.dropped = 0;
-    this.log.warn(`${this.part}: refused from ${peer}: ${why}${more}`);
+    return more;
   }
 
   private refill(): void {
@@ -40,5 +40,20 @@ export class Refusals {
     if (back <= 0) return;
     this.refilledAtMs += back * REFILL_MS;
     this.budget = Math.min(BURST, this.budget + back);
+  }
+}
+
+export class Refusals {
+  private readonly budget: LogBudget;
+
+  /** `part`: what the lines begin with. `nowMs`: monotonic. */
+  constructor(private readonly log: Log, private readonly part: string, nowMs: () => number) {
+    this.budget = new LogBudget(nowMs);
+  }
+
+  /** Something that came from `peer` (an address) was refused. */
+  note(peer: string, why: string): void {
+    const more = this.budget.take();
+    if (more !== null) this.log.warn(`${this.part}: refused from ${peer}: ${why}${more}`);
   }
 }

@@ -69,6 +69,8 @@ class ClientCase {
   private readonly misleads: boolean;
   private readonly numbers: Numbers;
   private evil = false;
+  /** Whether every message since the last close was as long as it said. */
+  private framed = true;
   private victim!: SimMount;
   private readonly files: number[] = [];
   private ops = 0;
@@ -205,13 +207,17 @@ class ClientCase {
       return;
     }
     this.last = describeDraft(d);
+    // What is not as long as it says is more than one message, or a part of one.
+    this.framed &&= d.dataLen === null || d.dataLen === d.payload.length;
     if (isClosed()) return;
     const before = this.state();
     deliver();
     this.say(`${this.last}${isClosed() ? ': closed' : ''}`);
     if (!isClosed()) return;
     this.result.closed += 1;
-    if (this.state() !== before) {
+    const { framed } = this;
+    this.framed = true;
+    if (framed && this.state() !== before) {
       this.result.failure ??= `a refused message changed the client: ${this.last}\n\n${before}\n->\n${this.state()}`;
     }
   }
