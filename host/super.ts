@@ -86,6 +86,13 @@ export interface MountCounters {
   core: { calls: number; waits: number; blocksRead: number; crossings: number };
 }
 
+export interface StartOptions {
+  /** Calls of the core's exports are counted, for `counters`. */
+  countCrossings?: boolean;
+  /** Ends the start when it is aborted, with a reason that goes after "given up". */
+  givingUp?: AbortSignal;
+}
+
 export class Mount {
   readonly ident: string;
   /** Resolves when the mount is gone and everything is put away. */
@@ -111,18 +118,18 @@ export class Mount {
   /**
    * Mounts the volume of `dataDevice` at `dir`.
    * @param options comma separated, with metadev_path
-   * @param countCrossings for `counters`
    * @throws one error that names the thing and the cause; nothing is left behind
    */
   static async start(env: Env, log: Log, options: string, dataDevice: string, dir: string,
-    countCrossings = false): Promise<Mount> {
+    start: StartOptions = {}): Promise<Mount> {
+    const { countCrossings = false, givingUp } = start;
     const opened = await openVolume(env, parseOptions(options), dataDevice);
     const vol: Volume = { ...opened, memory: HELPER_MEMORY, countCrossings };
     const ident = mountIdent(vol.metaSuper.hdr.fsid, vol.rid);
     const mount = new Mount(env, log.withPrefix(ident), vol);
     mount.undo.push(() => vol.metaDevice.close(), () => vol.dataDevice.close());
     try {
-      await mount.bringUp(dir);
+      await mount.bringUp(dir, givingUp);
       return mount;
     } catch (e) {
       mount.forced = true;
@@ -160,7 +167,7 @@ export class Mount {
     } };
   }
 
-  private async bringUp(dir: string): Promise<void> {
+  private async bringUp(dir: string, givingUp?: AbortSignal): Promise<void> {
     const { env, vol, log } = this;
     const timeoutSec = await forcedRequestTimeoutSec();
     if (timeoutSec > 0) {
@@ -186,7 +193,7 @@ export class Mount {
     const watch = new WaitWatch(env.clock, log, () => client.pending());
     watch.start();
     this.undo.push(() => { watch.stop(); });
-    await client.start();
+    await client.start(givingUp);
     const fuse = await mountFuse({
       source: vol.dataDevice.path, dir, subtype: 'scoutfs', readOnly: vol.options.readOnly,
       extra: vol.options.kernelOptions,

@@ -60,7 +60,7 @@ export async function startDaemon(clock: Clock, cfg: DaemonConfig): Promise<Star
     env: { ...process.env, UV_THREADPOOL_SIZE: String(THREADPOOL_SIZE) },
   });
   if (typeof log === 'number') fs.closeSync(log);
-  const stop = (): void => { child.kill('SIGTERM'); };
+  const stop = (signal: NodeJS.Signals): void => { child.kill(signal); };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
   try {

@@ -44,7 +44,7 @@ import { MemberFiles } from '../server/member_files.js';
 import { MemberHandle } from '../server/member_thread.js';
 import { checkSlotsInside, presentSlots } from '../server/quorum_block.js';
 import { reservedMetaBlocks } from '../server/server.js';
-import { ScoutfsError, assert, asScoutfsError } from '../observe/errors.js';
+import { ScoutfsError, assert, asScoutfsError, errnoError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 import { BackgroundLoops } from './background.js';
 import { DataSpace } from './data_space.js';
@@ -192,18 +192,32 @@ export class MountClient {
 
   /**
    * Brings the mount up to its first transaction. Waits for a server, but not for one of
-   * our own that will not come. @throws what failed
+   * our own that will not come, and not any longer than until `givingUp` is aborted.
+   * @throws what failed; EINTR when it was given up
    */
-  async start(): Promise<void> {
+  async start(givingUp?: AbortSignal): Promise<void> {
     const hopeless = new Promise<never>((_, reject) => { this.giveUpStart = reject; });
+    const giveUp = (): void => {
+      const [first] = this.client.pending();
+      this.giveUpStart?.(errnoError('EINTR', `given up ${String(givingUp?.reason)}${
+        first === undefined ? '' : ` while it waited: ${first.text}`}`));
+    };
+    const start = async (): Promise<void> => {
+      await this.startOwnMember();
+      // Not before: a member that has begun to start has to be stopped.
+      givingUp?.addEventListener('abort', giveUp);
+      if (givingUp?.aborted === true) giveUp();
+      else await this.bringUp();
+    };
     try {
-      await Promise.race([this.bringUp(), hopeless]);
+      await Promise.race([start(), hopeless]);
     } finally {
+      givingUp?.removeEventListener('abort', giveUp);
       this.giveUpStart = null;
     }
   }
 
-  private async bringUp(): Promise<void> {
+  private async startOwnMember(): Promise<void> {
     const { vol } = this;
     checkSlotsInside(presentSlots(vol.metaSuper.qconf), vol.options.peerNetworks);
     if (vol.options.quorumSlotNr !== null) {
@@ -212,6 +226,9 @@ export class MountClient {
       this.optionChanged('quorumHeartbeatTimeoutMs');
       this.optionChanged('logMergeWaitTimeoutMs');
     }
+  }
+
+  private async bringUp(): Promise<void> {
     this.client.start();
     // the first operation that waits for a server
     const lock = await this.locks.lock(LockKind.inode, ROOT_INO, MODE_READ);

@@ -12,12 +12,14 @@
  * the end of the test whatever is left is killed and unmounted.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckReport } from '../../host/disk/check.js';
 import type { Result } from './mounted.js';
 import { freePort } from './mounted.js';
+import { Background } from './nodes.js';
 import { repoDir, tempDir } from './shared.js';
 
 const GIB = 1024 ** 3;
@@ -32,6 +34,7 @@ const WAIT_MS = 60_000;
 const POLL_MS = 20;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 const LOG_TAIL_LINES = 30;
+const MERGE_TOUCH_MS = 200;
 
 /** A machine of a node: where its commands run. */
 export interface Host {
@@ -75,6 +78,11 @@ export class ClusterNode {
   /** Runs the command on this node's host. */
   async scoutfs(...args: string[]): Promise<Result> {
     return runCommand(this.host, args);
+  }
+
+  /** Starts the command on this node's host and leaves it to the caller. */
+  start(args: readonly string[]): Background {
+    return new Background(startCommand(this.host, args));
   }
 
   async must(...args: string[]): Promise<string> {
@@ -289,6 +297,32 @@ export class ClusterMounts {
     return found() ?? this.newLeader(but);
   }
 
+  /**
+   * Has all log trees merged, which otherwise waits until they are large. Resolves when that
+   * is done; leaves a file of each mounted node in `dir`, which has to exist.
+   */
+  async merge(dir = '.'): Promise<void> {
+    const leader = await this.newLeader();
+    const merges = leader.counter('log_merge_complete');
+    fs.writeFileSync(leader.control('debug', 'trigger', 'log_merge_force_finalize_ours'), '1');
+    await until(async () => {
+      // a mount that begins a transaction comes by
+      this.touchAll(dir);
+      await sleep(MERGE_TOUCH_MS);
+      return leader.counter('log_merge_complete') > merges;
+    }, 'the log trees are merged');
+  }
+
+  /** Changes something on every mounted node, and commits it. */
+  private touchAll(dir: string): void {
+    for (const n of this.nodes.filter((o) => o.pid !== 0)) {
+      const fd = fs.openSync(n.p(dir, `merge${n.nr}`), 'w');
+      fs.writeSync(fd, 'merge');
+      fs.fsyncSync(fd);
+      fs.closeSync(fd);
+    }
+  }
+
   /** The checker's findings, one line each; empty for a sound volume. */
   async check(): Promise<string[]> {
     return (await this.checkReport()).findings.map((f) => `${f.id}: ${f.message}`);
@@ -324,7 +358,9 @@ export class ClusterMounts {
       process.kill(pid, 'SIGCONT');
     }
     // In the mount table, not below the mount: there may be nobody to answer.
-    for (const dir of mountsBelow(this.dir)) spawnSync('umount', ['-i', '-l', dir]);
+    for (const dir of new Set([this.dir, ...this.nodes.map((n) => n.host.runDir)])) {
+      for (const mnt of mountsBelow(dir)) spawnSync('umount', ['-i', '-l', mnt]);
+    }
   }
 
   /** A test that is ended from outside leaves no daemons behind. */
@@ -352,20 +388,21 @@ export async function until(holds: () => boolean | Promise<boolean>, what: strin
   throw new Error(`after ${limitMs / 1000} s this did not hold: ${what}`);
 }
 
-/** Runs the compiled command. Without env, the test runner would load itself into it. */
-function runCommand(host: Host, args: readonly string[]): Promise<Result> {
+/** Starts the compiled command. Without env, the test runner would load itself into it. */
+function startCommand(host: Host, args: readonly string[], timeoutMs?: number): ChildProcess {
   const [program = '', ...words] = [...host.prefix, 'env', 'NODE_OPTIONS=', process.execPath,
     join(repoDir, 'dist', 'host', 'cli', 'scoutfs.js'), ...args];
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: COMMAND_TIMEOUT_MS,
-      env: { ...process.env, SCOUTFS_RUN_DIR: host.runDir } });
-    const r = { status: -1, out: '', err: '' };
-    child.stdout.setEncoding('utf8').on('data', (s: string) => { r.out += s; });
-    child.stderr.setEncoding('utf8').on('data', (s: string) => { r.err += s; });
-    child.on('error', reject);
-    child.on('close', (status) => { resolve({ ...r, status: status ?? -1 }); });
-  });
+  return spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'],
+    ...timeoutMs === undefined ? {} : { timeout: timeoutMs },
+    env: { ...process.env, SCOUTFS_RUN_DIR: host.runDir } });
+}
+
+async function runCommand(host: Host, args: readonly string[]): Promise<Result> {
+  const child = startCommand(host, args, COMMAND_TIMEOUT_MS);
+  const running = new Background(child);
+  const failed = new Promise<never>((_, reject) => { child.on('error', reject); });
+  const status = await Promise.race([running.ended, failed]);
+  return { status: status ?? -1, out: running.out, err: running.err };
 }
 
 function namesIn(dir: string): string[] {

@@ -137,8 +137,8 @@ export class Background {
   readonly ended: Promise<number | null>;
 
   constructor(readonly child: ChildProcess) {
-    child.stdout?.on('data', (b: Buffer) => { this.out += b.toString(); });
-    child.stderr?.on('data', (b: Buffer) => { this.err += b.toString(); });
+    child.stdout?.setEncoding('utf8').on('data', (s: string) => { this.out += s; });
+    child.stderr?.setEncoding('utf8').on('data', (s: string) => { this.err += s; });
     this.ended = new Promise((resolve) => { child.on('close', resolve); });
   }
 }
