@@ -24,6 +24,7 @@ import { keyBytes, keyOnes, keyZeros, makeKey } from '../core/keys.js';
 import { encode } from '../net/messages.js';
 import { C } from '../observe/counters.js';
 import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { hex16 } from '../observe/log.js';
 import type { Hold } from './commit.js';
 import type { ServerContext } from './context.js';
 import { isFinalized, lastLogTrees, lastLogTreesOfAll, logTreesKey } from './log_trees_items.js';
@@ -161,13 +162,15 @@ export class Finalizer {
   }
 
   private async reclaimOrphans(tx: Hold, ours: Ours): Promise<boolean> {
-    const { commits, mounted } = this.s;
+    const { commits, log, mounted } = this.s;
     const orphans: bigint[] = [];
     for await (const { lt } of lastLogTreesOfAll(commits.space, commits.sup.logsRoot)) {
       if (lt.rid === ours.lt.rid || isFinalized(lt)) continue;
       if (!await mounted.has(lt.rid)) orphans.push(lt.rid);
     }
     for (const rid of orphans) {
+      // upstream's words: its tests look for them
+      log.warn(`server: reclaiming orphan log trees for rid ${hex16(rid)}`);
       await this.reclaimLogTrees(tx, rid);
       await tx.again();
       await this.checkOurs(tx, ours);

@@ -242,6 +242,19 @@ export const TASKS = {
     return out;
   },
 
+  /** Opens an inode by its number while others remove it. @returns the changes of the answer */
+  handleChanges(mnt: string, ino: string, ms: number): number[] {
+    const dirFd = c.ok(c.open(mnt, c.O.RDONLY | c.O.DIRECTORY), 'open');
+    const seen: number[] = [];
+    for (const end = performance.now() + ms; performance.now() < end;) {
+      const fd = openHandle(dirFd, handMade(BigInt(ino), 4), c.O.RDONLY);
+      if (fd >= 0) c.close(fd);
+      if (seen.at(-1) !== Math.min(fd, 0)) seen.push(Math.min(fd, 0));
+    }
+    c.close(dirFd);
+    return seen;
+  },
+
   /** Reads a file whole with cold caches of this process, for a while. */
   readLoop(path: string, ms: number): number | string {
     let n = 0;
