@@ -10,8 +10,9 @@
  *
  * The key range is inclusive and fixed for life; mode and write_seq change with
  * every grant. `bloom_in` says which of the mount's log trees has the lock's bits
- * in its bloom block, as forest.ts counts them (0: none). `dirty_seq` is the transaction that last changed an item
- * under the lock: giving the lock up needs a commit only if that is the open one.
+ * in its bloom block, as forest.ts counts them (0: none). `dirty_seq` is the transaction
+ * that last changed an item under the lock: giving the lock up needs a commit only if that
+ * is the open one.
  *
  * Records are in one list, because a commit visits all that changed something.
  * The host names a record by its address; a foreign address traps.

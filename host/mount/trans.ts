@@ -20,7 +20,9 @@
  * Source: trans.md 1 to 6, client.md 4.
  */
 import type { Core } from '../core/core.js';
-import { AllocListHead, AllocRoot, ALLOC_FLAG_LOW, BLOCK_SM_SIZE, LogTrees } from '../core/format.js';
+import {
+  AllocListHead, AllocRoot, ALLOC_FLAG_LOW, BLOCK_SM_SIZE, LogTrees,
+} from '../core/format.js';
 import { Rec, TreeSpace } from '../core/trees.js';
 import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';

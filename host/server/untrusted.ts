@@ -155,7 +155,7 @@ async function checkLists(s: ServerContext, was: readonly AllocListHead[],
   for (const [i, list] of is.entries()) {
     const old = was[i];
     if (old !== undefined && sameRef(old.ref, list.ref)) {
-      if (!sameCounts(old, list)) throw errnoError('EINVAL', 'a list with other counts than it has');
+      if (!sameCounts(old, list)) throw errnoError('EINVAL', 'a list with other counts');
       continue;
     }
     if (list.ref.blkno === 0) continue;

@@ -11,7 +11,9 @@ import { Core } from '../core/core.js';
 import { CoreItems } from '../core/item_face.js';
 import { ITEM_WINDOWS } from '../core/item_exports.js';
 import type { LockPtr } from '../core/items.js';
-import { BLOCK_LG_SIZE, FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO } from '../core/constants.js';
+import {
+  BLOCK_LG_SIZE, FORMAT_VERSION_MAX, LOCK_INODE_GROUP_NR, ROOT_INO,
+} from '../core/constants.js';
 import type { SuperBlock } from '../core/format.js';
 import { readMetaSuper, readOfflineSuper } from '../disk/super.js';
 import type { Env } from '../env/env.js';
