@@ -14,7 +14,7 @@
  * error. Source: client.md 2, 3, 7, 8; net.md 7.6.
  */
 import type { Clock } from '../env/clock.js';
-import type { Endpoint, Net } from '../env/net.js';
+import type { Endpoint, Net, TcpSocket } from '../env/net.js';
 import { endpointString } from '../env/net.js';
 import * as F from '../core/format.js';
 import type { Codec, Lock } from '../net/messages.js';
@@ -27,11 +27,14 @@ import type { NetRequest } from '../net/peer.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
 import type { Pending } from '../observe/pending.js';
-import { LogBudget } from '../observe/refusals.js';
+import type { ErrnoName } from '../observe/errors.js';
 import { ScoutfsError, asScoutfsError, errnoError } from '../observe/errors.js';
+import { LogBudget } from '../observe/refusals.js';
 
 export const RECONNECT_DELAY_MS = 100;
 export const CONNECT_TIMEOUT_MS = 1000;
+/** A server that has answered no attempt to connect for so long is called unreachable. */
+const UNREACHABLE_MS = 5000;
 /** Inode numbers asked for at a time. */
 export const ALLOC_INODES_NR = 10_240;
 /** While a farewell is unanswered: how often to look whether it was processed. */
@@ -64,6 +67,8 @@ export interface ClientDeps {
   lookFailed?(error: ScoutfsError, times: number): void;
   /** Before an answer is used that refers to blocks: the devices may have grown. */
   blocksCome?(): void;
+  /** The server's host has answered no attempt for some time; told again with each further one. */
+  unreachable?(at: Endpoint): void;
   /** Is our mounted client item still on the device? Rejects when that cannot be told. */
   isMounted(): Promise<boolean>;
   handlers: ServerRequests;
@@ -83,6 +88,8 @@ export class Client {
   private lossLogged = true;
   /** Why the last attempt to reach one failed. */
   private lostWhy = 'none was looked for yet';
+  /** Since when attempts to reach the server's host have had no answer at all. */
+  private unanswered: { at: Endpoint; sinceMs: number } | null = null;
   private readonly outstanding = new Set<{ cmd: number; sinceMs: number }>();
 
   private readonly counters: Counters;
@@ -332,8 +339,7 @@ export class Client {
     }
     const at = await this.lookForServer();
     if (at === null || this.ended) return false;
-    const socket = await this.d.net.connect(at,
-      { timeoutMs: CONNECT_TIMEOUT_MS, silenceTimeoutMs: this.d.silenceTimeoutMs });
+    const socket = await this.connect(at);
     const served = this.conn.serve(socket);
     // Ended while connecting: the socket must not live on.
     if (this.isEnded()) this.conn.breakSocket();
@@ -344,6 +350,30 @@ export class Client {
     this.lossLogged = more !== null;
     if (more !== null) this.d.log.info(`client: ${this.lostWhy}${more}`);
     return useful;
+  }
+
+  private async connect(at: Endpoint): Promise<TcpSocket> {
+    const { clock, net, silenceTimeoutMs } = this.d;
+    const beganMs = clock.monotonicMs();
+    try {
+      const socket = await net.connect(at, { timeoutMs: CONNECT_TIMEOUT_MS, silenceTimeoutMs });
+      this.unanswered = null;
+      return socket;
+    } catch (e) {
+      this.noteUnanswered(at, beganMs, asScoutfsError(e).errno);
+      throw e;
+    }
+  }
+
+  /** A refusal is an answer: a server that starts or is gone. */
+  private noteUnanswered(at: Endpoint, beganMs: number, errno: ErrnoName): void {
+    const before = this.unanswered;
+    if (errno !== 'ETIMEDOUT') this.unanswered = null;
+    else if (before === null || endpointString(before.at) !== endpointString(at)) {
+      this.unanswered = { at, sinceMs: beganMs };
+    }
+    const { sinceMs } = this.unanswered ?? { sinceMs: Infinity };
+    if (this.d.clock.monotonicMs() - sinceMs >= UNREACHABLE_MS) this.d.unreachable?.(at);
   }
 
   private async lookForServer(): Promise<Endpoint | null> {

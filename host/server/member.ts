@@ -21,7 +21,7 @@
  */
 import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
-import type { Net } from '../env/net.js';
+import type { Endpoint, Net } from '../env/net.js';
 import type { Random } from '../env/random.js';
 import type { Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
@@ -208,7 +208,7 @@ export class Member {
     if (this.away !== null) return [this.away];
     const { sinceMs, text } = this.runner.pause(this.d.clock.monotonicMs());
     const own: Pending[] = text === '' ? [] : [{ kind: 'member', sinceMs, text }];
-    return own.concat(this.runner.current?.pending() ?? []);
+    return own.concat(this.quorum.pending(), this.runner.current?.pending() ?? []);
   }
 
   /** Brings the counters up to date. */
@@ -222,6 +222,11 @@ export class Member {
 
   setFenceError(rid: bigint): void {
     this.runner.current?.setFenceError(rid);
+  }
+
+  /** Our mount gets no answer at all from the leader at `at`. */
+  leaderUnreachable(at: Endpoint): void {
+    void this.quorum.leaderUnreachable(at);
   }
 
   /** Stops a server of ours, resigns, and leaves. @throws EIO when that cannot be recorded */

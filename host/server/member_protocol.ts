@@ -4,13 +4,14 @@
  *   mount                                   thread
  *     | start data (MemberConfig) ------------> opens devices, binds, begins
  *     | <----------------- started | start-failed
- *     | option, log-level, trigger, fenced, fence-error, status, view --> ...
+ *     | option, log-level, trigger, fenced, fence-error, unreachable, status, view --> ...
  *     | <-- log, role, server, fences, failed, status, view
  *     | stop ---------------------------------> leaves cleanly
  *     | <------------------------------ stopped
  *
  * All values survive structured cloning.
  */
+import type { Endpoint } from '../env/net.js';
 import type { Network } from '../env/peer_networks.js';
 import type { LogLevel } from '../observe/log.js';
 import type { ErrnoName, ScoutfsError } from '../observe/errors.js';
@@ -66,7 +67,8 @@ export type ToMember =
   | { type: 'trigger'; name: TriggerName; on: boolean }
   | { type: 'view'; id: number; name: MemberView }
   | { type: 'fenced'; rid: bigint }
-  | { type: 'fence-error'; rid: bigint };
+  | { type: 'fence-error'; rid: bigint }
+  | { type: 'unreachable'; at: Endpoint };
 
 export type FromMember =
   | { type: 'started' }

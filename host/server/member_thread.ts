@@ -7,6 +7,7 @@
  * by itself has failed and is reported once.
  */
 import type { Env } from '../env/env.js';
+import type { Endpoint } from '../env/net.js';
 import type { Thread } from '../env/thread.js';
 import type { Log, LogLevel } from '../observe/log.js';
 import { ScoutfsError } from '../observe/errors.js';
@@ -131,6 +132,11 @@ export class MemberHandle {
 
   setFenceError(rid: bigint): void {
     this.post({ type: 'fence-error', rid });
+  }
+
+  /** The leader at `at` does not answer at all. */
+  leaderUnreachable(at: Endpoint): void {
+    this.post({ type: 'unreachable', at });
   }
 
   /** Stops our server, resigns, leaves. @throws EIO when the end could not be recorded */

@@ -9,6 +9,8 @@
  * A datagram counts when it comes from the address of the slot that it names; upstream
  * does not look at that, but sends from there too. Others are counted and logged.
  *
+ * Between steps it looks whether the network works in one direction only (hearing.ts).
+ *
  * A failing block update or socket ends the agent at once, without writing anything:
  * most likely two mounts use one slot. Our server is stopped then. A server that
  * cannot start is not such an error; the member stays in elections.
@@ -26,13 +28,15 @@ import {
 } from '../core/constants.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Log } from '../observe/log.js';
+import type { Pending } from '../observe/pending.js';
 import { Refusals } from '../observe/refusals.js';
 import { ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import { DEPOSE_PAUSE_MS, Hearing, reach } from './hearing.js';
 import type { Action, QuorumMsg, ServerStatus } from './quorum_agent.js';
 import { QuorumAgent } from './quorum_agent.js';
 import type { Slot } from './quorum_block.js';
 import {
-  OwnQuorumBlock, decodeQuorumMessage, encodeQuorumMessage, readStartState,
+  OwnQuorumBlock, decodeQuorumMessage, encodeQuorumMessage, latestElection, readStartState,
 } from './quorum_block.js';
 import { QuorumTraffic, statusText } from './quorum_status.js';
 
@@ -87,6 +91,12 @@ export class Quorum {
   private readonly block: OwnQuorumBlock;
   private readonly counters: Counters;
   private readonly refusals: Refusals;
+  private readonly hearing = new Hearing();
+  /** Slot of the last heartbeat of our term or a later one. */
+  private heardLeader: number | null = null;
+  private checkingLeader = false;
+  private deposing = false;
+  private deposedMs = -Infinity;
   private wake: (() => void) | null = null;
   private stopping = false;
   private isForced = false;
@@ -102,7 +112,7 @@ export class Quorum {
       heartbeatTimeoutMs: () => d.heartbeatTimeoutMs(),
       electionTimeoutMs: () => QUORUM_ELECT_MIN_MS
         + d.random.below(QUORUM_ELECT_VAR_MS),
-      standAtMs: () => d.server.standAtMs(),
+      standAtMs: () => Math.max(d.server.standAtMs(), this.hearing.standAtMs),
     }, term, liveServer, d.clock.monotonicMs());
     this.traffic = new QuorumTraffic(d.clock);
     this.counters = d.counters ?? new Counters();
@@ -162,6 +172,36 @@ export class Quorum {
       this.d.clock.monotonicMs());
   }
 
+  /** What keeps the member from standing for election. */
+  pending(): Pending[] {
+    return this.hearing.pending();
+  }
+
+  /**
+   * Our mount gets no answer at all from the leader at `at`. If that is the one we hear, and
+   * somebody else answers, it hears nobody: then we stand for election.
+   */
+  async leaderUnreachable(at: Endpoint): Promise<void> {
+    const { d } = this;
+    const leader = d.slots.find((s) => s.at.addr === at.addr && s.at.port === at.port);
+    if (leader === undefined || this.checkingLeader || !this.mayDepose(leader)) return;
+    this.checkingLeader = true;
+    const others = d.slots.filter((s) => s !== leader && s.nr !== d.slotNr).map((s) => s.at);
+    const isOurs = !await reach(d.net, others);
+    this.checkingLeader = false;
+    if (isOurs || !this.mayDepose(leader)) return;
+    d.log.warn(`quorum: slot ${leader.nr} leads and does not answer, others do: standing for ` +
+      'election');
+    this.deposedMs = d.clock.monotonicMs();
+    this.deposing = true;
+    this.wake?.();
+  }
+
+  private mayDepose(leader: Slot): boolean {
+    return this.agent.role === 'follower' && this.heardLeader === leader.nr && !this.stopping
+      && this.d.clock.monotonicMs() - this.deposedMs >= DEPOSE_PAUSE_MS;
+  }
+
   private datagram(bytes: Uint8Array, from: Endpoint): void {
     const msg = decodeQuorumMessage(bytes, this.d.fsid, this.d.slots);
     const fault = msg === null ? `a datagram of ${bytes.length} bytes that is none of ours`
@@ -174,8 +214,18 @@ export class Quorum {
     if (this.received.length >= RECEIVED_MAX) return;
     this.counters.inc(RECV_COUNTERS[msg.type] ?? C.quorum_recv_invalid);
     this.traffic.received(msg);
+    this.noteHeard(msg);
     this.received.push(msg);
     this.wake?.();
+  }
+
+  private noteHeard(msg: QuorumMsg): void {
+    if (msg.type === QUORUM_MSG_HEARTBEAT && msg.term >= this.agent.term) {
+      this.heardLeader = msg.from;
+    }
+    if (!this.hearing.heard()) return;
+    this.d.log.info(`quorum: slot ${msg.from} is heard, standing for election again`);
+    this.agent.endPause(this.d.clock.monotonicMs());
   }
 
   /** Why a well-formed message is not one of another member, or null. */
@@ -194,7 +244,8 @@ export class Quorum {
       while (!this.stopping) {
         const msg = await this.nextMessage();
         if (this.isStopping()) break;
-        await this.perform(this.step(msg));
+        if (this.deposing) await this.perform(this.depose());
+        await this.perform(this.step(msg ?? await this.lookAround()));
         this.publishRole();
       }
     } catch (e) {
@@ -217,8 +268,34 @@ export class Quorum {
       counters.inc(C.quorum_candidate_server_stopping);
     }
     const actions = agent.step(d.clock.monotonicMs(), msg, server);
+    if (agent.term > term) this.noteStood();
     if (agent.term > term && agent.role === 'follower') counters.inc(C.quorum_term_follower);
     return actions;
+  }
+
+  private depose(): Action[] {
+    this.deposing = false;
+    const actions = this.agent.depose(this.d.clock.monotonicMs());
+    this.noteStood();
+    return actions;
+  }
+
+  private noteStood(): void {
+    if (this.agent.role === 'candidate') this.hearing.stood(this.agent.term);
+  }
+
+  /**
+   * Before another election in which nobody may be heard: have others elected somebody?
+   * @returns what has come meanwhile
+   */
+  private async lookAround(): Promise<QuorumMsg | null> {
+    const { d, agent, hearing } = this;
+    if (!hearing.isSilent || !agent.isUnelected(d.clock.monotonicMs())) return null;
+    const latest = await latestElection(d.device, d.slots, d.fsid, d.slotNr);
+    if (hearing.look(d.clock.monotonicMs(), latest)) {
+      d.log.warn(`quorum: ${hearing.pending().map((p) => p.text).join()} before somebody is heard`);
+    }
+    return this.received.shift() ?? null;
   }
 
   private isStopping(): boolean {

@@ -55,7 +55,7 @@ export interface AgentConfig {
   heartbeatTimeoutMs(): number;
   /** drawn anew every time it is set */
   electionTimeoutMs(): number;
-  /** Time before which this member does not stand, because its own server failed; else 0. */
+  /** Time before which this member does not stand (backoff.ts, hearing.ts); 0 for none. */
   standAtMs?(): number;
 }
 
@@ -132,6 +132,24 @@ export class QuorumAgent {
     if (this.role !== 'leader' || nowMs < this.deadlineMs) return [];
     this.deadlineMs = nowMs + QUORUM_HB_IVAL_MS;
     return this.toOthers(QUORUM_MSG_HEARTBEAT, this.term);
+  }
+
+  /** Nobody was elected in our last election, as far as we have heard: the next one is due. */
+  isUnelected(nowMs: number): boolean {
+    return this.role === 'candidate' && nowMs >= this.deadlineMs;
+  }
+
+  /** Somebody is heard after a pause that `standAtMs` had asked for. */
+  endPause(nowMs: number): void {
+    if (this.role === 'leader') return;
+    this.deadlineMs = Math.min(this.deadlineMs, nowMs + this.cfg.electionTimeoutMs());
+  }
+
+  /** Stands although a leader's heartbeats come, because it can be heard and not reached. */
+  depose(nowMs: number): Action[] {
+    const out: Action[] = [];
+    if (this.role === 'follower' && this.serverTerm === 0) this.stand(nowMs, out);
+    return out;
   }
 
   /** What a clean exit does. */

@@ -227,6 +227,22 @@ Promise<Endpoint | null> {
   return slots.find((s) => s.nr === nr)?.at ?? null;
 }
 
+/**
+ * The last election of another slot than `ownSlot`, whether or not its server still runs;
+ * slots whose blocks cannot be read are skipped. @returns null when there was none
+ */
+export async function latestElection(device: Device, slots: readonly Slot[], fsid: bigint,
+  ownSlot: number): Promise<{ slot: number; term: number } | null> {
+  let latest: { slot: number; term: number } | null = null;
+  for (const { nr } of slots) {
+    if (nr === ownSlot) continue;
+    const block = await readQuorumBlock(device, nr, fsid).catch(() => null);
+    const term = block === null ? 0 : event(block, F.QUORUM_EVENT_ELECT).term;
+    if (term > (latest?.term ?? 0)) latest = { slot: nr, term };
+  }
+  return latest;
+}
+
 /** An earlier leader that may still write. */
 export interface OldLeader {
   slot: number;

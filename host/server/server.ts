@@ -42,7 +42,7 @@ import { allLogTrees } from './log_trees_items.js';
 import type { ServerView } from './member_protocol.js';
 import { MountedClients } from './mounted_clients.js';
 import { votesNeeded, type ServerStatus } from './quorum_agent.js';
-import { leadersToFence, readQuorumBlock, type Slot } from './quorum_block.js';
+import { latestElection, leadersToFence, readQuorumBlock, type Slot } from './quorum_block.js';
 import { reclaimMount } from './reclaim.js';
 import { RECOV_GREETING, RECOV_LOCKS, Recovery } from './recov.js';
 import { Requests } from './requests.js';
@@ -290,7 +290,8 @@ export class Server {
     };
     const recovery = new Recovery(env.clock, () => { services.recoveryFinished(); },
       (rids) => { this.recoveryExpired(rids); });
-    const services = new ClientServices(context, recovery, net, () => { farewells.kick(); });
+    const services = new ClientServices(context, recovery, net, this.deps.silenceTimeoutMs,
+      () => { farewells.kick(); });
     const trees = new LogTreesService(context);
     const freeing = new FreeingWorker(context);
     const srch = new SrchCompactions(context);
@@ -330,7 +331,7 @@ export class Server {
     const { running } = this;
     if (running === null) return;
     // A mount that was let go and never came for the answer needs no fencing.
-    running.context.mounted.list().then((all) => {
+    this.checkElected().then(() => running.context.mounted.list()).then((all) => {
       if (this.state === 'up' && all.some((m) => m.rid === rid)) {
         this.deps.log.warn(`server: client ${hex16(rid)} reconnect timed out, fencing`);
         this.deps.fences.create(rid, addr, 'client_reconnect');
@@ -341,7 +342,8 @@ export class Server {
   private recoveryExpired(rids: bigint[]): void {
     const { running } = this;
     if (running === null) return;
-    running.context.mounted.list().then((all) => {
+    this.checkElected().then(() => running.context.mounted.list()).then((all) => {
+      if (this.state !== 'up') return;
       for (const rid of rids) {
         const item = all.find((m) => m.rid === rid);
         if (item === undefined) throw errnoError('ENOENT', `no mounted client ${rid.toString(16)}`);
@@ -349,6 +351,18 @@ export class Server {
         this.deps.fences.create(rid, item.addr.addr, 'client_recovery');
       }
     }).catch((e: unknown) => { this.fail('cannot fence a client that did not recover', e); });
+  }
+
+  /**
+   * Before mounts are fenced: who has heard nothing for a while, because it was stopped or its
+   * network is gone, may have been replaced, and its clients be those of another server.
+   * @throws ESTALE when it was
+   */
+  private async checkElected(): Promise<void> {
+    const { metaDevice, slots, fsid, slotNr, term } = this.deps;
+    const latest = await latestElection(metaDevice, slots, fsid, slotNr);
+    if (latest === null || latest.term <= term) return;
+    throw errnoError('ESTALE', `slot ${latest.slot} was elected in term ${latest.term}`);
   }
 
   /** Reclaims fenced mounts one after the other, now and once a second. */
@@ -409,6 +423,7 @@ export class Server {
     if (this.state !== 'down') this.setState('stopping');
     const { running } = this;
     running?.recovery.stop();
+    running?.services.stop();
     running?.net.close();
     const early = this.early ?? [];
     this.early = null;

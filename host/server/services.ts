@@ -17,18 +17,35 @@ import { LockGrant, LockPlain, LockRecover, decode, encode } from '../net/messag
 import type { NetRequest, ResponseFn } from '../net/peer.js';
 import { asScoutfsError } from '../observe/errors.js';
 import type { ServerContext } from './context.js';
+import { Liveness } from './liveness.js';
 import { LockServer } from './lock_server.js';
 import { OmapServer } from './omap.js';
 import { RECOV_GREETING, RECOV_LOCKS, type Recovery } from './recov.js';
 import { SEQ_AHEAD_MAX } from './untrusted.js';
 
+/** Requests for open maps are counted from 1 on. */
+const NOBODYS_MAP: OpenInoMapArgs = { groupNr: 0, reqId: 0 };
+
 export class ClientServices {
   readonly locks: LockServer<NetRequest>;
   readonly omap: OmapServer<NetRequest>;
+  private readonly liveness: Liveness;
 
-  /** `lockRecovered` is called when a client has reported its locks. */
+  /**
+   * `patienceMs` is how long a client may take for what it has to answer at once;
+   * `lockRecovered` is called when a client has reported its locks.
+   */
   constructor(s: ServerContext, private readonly recovery: Recovery,
-    private readonly net: NetServer, lockRecovered: () => void) {
+    private readonly net: NetServer, patienceMs: number, lockRecovered: () => void) {
+    this.liveness = new Liveness({
+      clock: s.clock, patienceMs, isConnected: (rid) => net.isConnected(rid),
+      probe: (rid) => { this.askOpenMap(rid, NOBODYS_MAP); },
+      giveUp: (rid) => {
+        s.log.warn(`server: ${net.nameOf(rid)} has not answered for ${patienceMs / 1000
+        } s: closing its socket`);
+        net.breakSocket(rid);
+      },
+    });
     this.locks = new LockServer<NetRequest>({
       grant: (_rid, request, lock) => { request.respond(null, encode(LockGrant, lock)); },
       invalidate: (rid, lock) => {
@@ -53,17 +70,14 @@ export class ClientServices {
     });
     this.omap = new OmapServer<NetRequest>({
       respond: (_rid, request, map) => { request.respond(null, encode(OpenInoMap, map)); },
-      ask: (rid, args) => {
-        this.ask(rid, NET_CMD_OPEN_INO_MAP, encode(OpenInoMapArgs, args), (payload) => {
-          this.omap.response(rid, decode(OpenInoMap, payload));
-        });
-      },
+      ask: (rid, args) => { this.askOpenMap(rid, args); },
       greetingsOutstanding: () => recovery.pending(RECOV_GREETING),
     });
   }
 
   /** A client's messages may flow. */
   greeted(rid: bigint, firstContact: boolean): void {
+    this.liveness.connected(rid);
     if (firstContact) {
       this.omap.add(rid);
       this.locks.greeted(rid);
@@ -77,9 +91,22 @@ export class ClientServices {
     this.locks.recoveryFinished();
   }
 
+  /** The server stops. */
+  stop(): void {
+    this.liveness.stop();
+  }
+
+  private askOpenMap(rid: bigint, args: OpenInoMapArgs): void {
+    this.ask(rid, NET_CMD_OPEN_INO_MAP, encode(OpenInoMapArgs, args), (payload) => {
+      this.omap.response(rid, decode(OpenInoMap, payload));
+    });
+  }
+
   private ask(rid: bigint, cmd: number, payload: Uint8Array,
     answered: (payload: Uint8Array) => void): void {
+    const question = this.liveness.asked(rid, cmd !== NET_CMD_LOCK);
     const done: ResponseFn = (errno, response) => {
+      this.liveness.answered(question);
       if (errno === null) answered(response);
       // The connection was given up: the client is reclaimed. Other errors nobody may answer.
       else if (errno !== 'ENOTCONN') this.net.breakSocket(rid);
@@ -87,6 +114,7 @@ export class ClientServices {
     try {
       this.net.send(rid, cmd, payload, done);
     } catch (e) {
+      this.liveness.answered(question);
       if (asScoutfsError(e).errno !== 'ENOTCONN') throw e;
     }
   }

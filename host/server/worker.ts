@@ -149,6 +149,9 @@ class MemberThread {
       case 'fence-error':
         member.setFenceError(m.rid);
         break;
+      case 'unreachable':
+        member.leaderUnreachable(m.at);
+        break;
     }
   }
 

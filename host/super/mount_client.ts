@@ -127,13 +127,13 @@ export class MountClient {
       net: onlyFrom(env.net, options.peerNetworks, () => {
         this.counters.inc(C.net_refused_peers);
       }),
-      identity: {
-        fsid: sb.hdr.fsid, fmtVers: sb.fmtVers, rid: vol.rid, quorum: options.quorumSlotNr !== null,
-      },
+      identity: { fsid: sb.hdr.fsid, fmtVers: sb.fmtVers, rid: vol.rid,
+        quorum: options.quorumSlotNr !== null },
       silenceTimeoutMs: options.tcpKeepaliveTimeoutMs,
       findServer: () => findServer(metaDevice, dataDevice, sb.fmtVers),
       lookFailed: (e, times) => { if (times >= LOOK_FAILURES_MAX) this.giveUpStart?.(e); },
       blocksCome: () => { this.lookAtSizes(); },
+      unreachable: (at) => { this.member?.leaderUnreachable(at); },
       isMounted: () => lookup.isMounted(),
       handlers: {
         grant: (lock) => { this.locks.grant(lock); },

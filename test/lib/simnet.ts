@@ -124,7 +124,10 @@ export class SimNet implements Net {
 
   connectFrom(from: Endpoint, to: Endpoint): Promise<SimSocket> {
     const accept = this.listeners.get(endpointString(to));
-    if (accept === undefined || !this.passes(from.addr, to.addr)) {
+    if (!this.passes(from.addr, to.addr) || !this.passes(to.addr, from.addr)) {
+      return Promise.reject(errnoError('ETIMEDOUT', `no answer from ${endpointString(to)}`));
+    }
+    if (accept === undefined) {
       return Promise.reject(errnoError('ECONNREFUSED', `no listener at ${endpointString(to)}`));
     }
     const here = new SimSocket(this, from, to);

@@ -27,6 +27,8 @@ class World {
   onRequest: (r: NetRequest) => void = () => undefined;
   attempts = 0;
   readonly counters = new Counters();
+  /** Told when the server's host did not answer. */
+  readonly unreachable: number[] = [];
   readonly client = new Client({
     clock: this.clock, net: this.net.host(2), log: silentLog, counters: this.counters, silenceTimeoutMs: 24_000,
     identity: { fsid: 1n, fmtVers: 2, rid: RID, quorum: false },
@@ -35,6 +37,7 @@ class World {
       return AT;
     },
     isMounted: async () => this.mounted,
+    unreachable: () => { this.unreachable.push(this.clock.monotonicMs()); },
     handlers: {
       syncLogTrees: () => { this.log.push('sync'); },
       invalidate: (lock, answer) => {
@@ -69,6 +72,25 @@ class World {
     await settle();
   }
 }
+
+t.test('a host that answers nothing for five seconds is told of', async (t) => {
+  const w = new World();
+  w.client.start();
+  await w.clock.advance(20_000);
+  t.same(w.unreachable, [], 'one that refuses is there');
+  w.net.passes = () => false;
+  await w.clock.advance(4900);
+  w.net.passes = () => true;
+  await w.clock.advance(200);
+  w.net.passes = () => false;
+  const cutMs = w.clock.monotonicMs();
+  await w.clock.advance(4900);
+  t.same(w.unreachable, []);
+  await w.clock.advance(400);
+  const [firstMs = 0] = w.unreachable;
+  t.ok(firstMs >= cutMs + 5000 && firstMs <= cutMs + 5200);
+  await w.client.force();
+});
 
 t.test('requests wait for a server and survive it', async (t) => {
   const w = new World();

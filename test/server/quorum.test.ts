@@ -156,6 +156,83 @@ t.test('three members: one leader, a new one when it dies, and when it leaves', 
   t.equal(third, undefined, 'one of three is no majority');
 });
 
+/** Three members, one of which leads; the numbers of that and of the others. */
+async function elected(): Promise<{ c: Cluster; leader: number; others: number[] }> {
+  const c = new Cluster(3);
+  await Promise.all([c.join(0), c.join(1), c.join(2)]);
+  await c.clock.advance(3000);
+  const [leader] = c.leaders();
+  if (leader === undefined) throw new Error('no leader');
+  return { c, leader, others: [0, 1, 2].filter((i) => i !== leader) };
+}
+
+t.test('a member that hears nobody leaves the others alone', async (t) => {
+  const { c, others: [deaf = 0] } = await elected();
+  const q = c.members[deaf];
+  const address = (i: number): number => c.slots[i]?.at.addr ?? 0;
+  c.net.passes = (_from, to) => to !== address(deaf);
+  await c.clock.advance(20_000);
+  const [second] = c.leaders();
+  if (second === undefined || q === undefined) throw new Error('no leader');
+  const { term } = c.members[second]?.agent ?? { term: 0 };
+  t.ok(term > 1, 'it has disturbed them');
+  t.match(q.pending(), [{ kind: 'member', text: /^hears no other member, but slot \d was elected / }]);
+  await c.clock.advance(30_000);
+  t.same(c.leaders(), [second], 'and does so no more');
+  t.equal(c.members[second]?.agent.term, term);
+  const own = q.agent.term;
+  await c.clock.advance(60_000);
+  t.ok(q.agent.term > own, 'after a minute it tries again: the others may be dead');
+  c.net.passes = () => true;
+  await c.clock.advance(1000);
+  t.equal(c.leaders().length, 1, 'all hear each other again');
+  t.same(c.members.map((m) => m.agent.term), Array(3).fill(c.members[0]?.agent.term));
+  t.same(q.pending(), []);
+  // What the pause was for is over: it stands as soon as the leader is gone.
+  const [last = 0] = c.leaders();
+  const gone = c.members[last]?.force();
+  await c.clock.advance(12_000);
+  await gone;
+  t.equal(c.leaders().filter((i) => i !== last).length, 1);
+});
+
+t.test('a leader that hears nobody is deposed by those who cannot reach it', async (t) => {
+  const { c, leader, others: [one = 0, two = 0] } = await elected();
+  const at = c.slots[leader]?.at ?? { addr: 0, port: 0 };
+  c.net.passes = (from, to) => to !== at.addr || from === to;
+  await c.clock.advance(30_000);
+  t.same(c.leaders(), [leader], 'its heartbeats keep the others quiet');
+  await c.members[one]?.leaderUnreachable({ addr: 99, port: 1 });
+  await c.members[one]?.leaderUnreachable(c.slots[two]?.at ?? at);
+  await c.clock.advance(2000);
+  t.same(c.leaders(), [leader], 'only whom it hears is meant');
+  await c.members[one]?.leaderUnreachable(at);
+  await c.clock.advance(2000);
+  const now = c.leaders().filter((i) => i !== leader);
+  t.equal(now.length, 1, 'one of the others leads');
+  const [, , elect] = await c.events(now[0] ?? 0);
+  t.ok((elect ?? 0) > (c.members[leader]?.agent.term ?? 0));
+});
+
+t.test('a member that nobody hears deposes nobody', async (t) => {
+  const { c, leader, others: [mute = 0] } = await elected();
+  const at = c.slots[leader]?.at ?? { addr: 0, port: 0 };
+  const { term } = c.members[mute]?.agent ?? { term: 0 };
+  c.net.passes = (from, to) => from !== c.slots[mute]?.at.addr || from === to;
+  await c.members[mute]?.leaderUnreachable(at);
+  await c.clock.advance(2000);
+  t.equal(c.members[mute]?.agent.term, term, 'it is its own network that does not work');
+  c.net.passes = () => true;
+  await c.members[mute]?.leaderUnreachable(at);
+  await c.clock.advance(2000);
+  t.equal(c.leaders().length, 1);
+  const later = c.members.map((m) => m.agent.term);
+  t.ok(Math.min(...later) > term, 'with a network it would have');
+  await c.members[mute]?.leaderUnreachable(at);
+  await c.clock.advance(2000);
+  t.same(c.members.map((m) => m.agent.term), later, 'not twice within a minute');
+});
+
 t.test('heartbeats go on while a block is being written', async (t) => {
   const c = new Cluster(3);
   await Promise.all([c.join(0), c.join(1), c.join(2)]);

@@ -2,10 +2,13 @@
  * The server on a network: greeting, requests, locks, leaving, failover.
  */
 import t from 'tap';
+import { QUORUM_EVENT_BEGIN, QUORUM_EVENT_ELECT } from '../../host/core/constants.js';
 import { LOCK_NULL, LOCK_READ, LOCK_WRITE } from '../../host/core/format.js';
 import { inodeLockRange, keyToString } from '../../host/core/keys.js';
-import { connect, copyVolume, damage, errnoOf, isMounted, makeVolume, partsOf, startServer, until }
-  from '../lib/server.js';
+import { OwnQuorumBlock } from '../../host/server/quorum_block.js';
+import { connect, copyVolume, damage, errnoOf, isMounted, makeVolume, mount, partsOf, startServer,
+  until } from '../lib/server.js';
+import { SimClock } from '../lib/simclock.js';
 
 const LOCK = { key: inodeLockRange(1024).start, writeSeq: 0, oldMode: LOCK_NULL };
 
@@ -134,6 +137,28 @@ t.test('a mount that never comes back is fenced and reclaimed', async (t) => {
   t.notOk(await isMounted(crashed, 0x50n));
   await two.server.stop();
   t.same(await damage(crashed), []);
+});
+
+t.test('a server that was replaced without hearing of it fences nobody', async (t) => {
+  const v = await makeVolume({ slots: 2 });
+  const one = await startServer(v);
+  await mount(one, 0x50n);
+  await one.server.stop();
+  for (const replaced of [false, true]) {
+    const copy = copyVolume(v);
+    const clock = new SimClock();
+    const two = await startServer(copy, { clock });
+    if (replaced) {
+      const block = new OwnQuorumBlock(copy.meta, copy.fsid, 9n, 1);
+      await block.record(QUORUM_EVENT_BEGIN, two.deps.term, clock.now());
+      await block.record(QUORUM_EVENT_ELECT, two.deps.term + 1, clock.now());
+    }
+    await clock.advance(31_000);
+    t.same(two.fences.list().map((f) => f.rid), replaced ? [] : [0x50n]);
+    t.equal(two.server.status, replaced ? 'down' : 'up');
+    t.equal(two.server.failure?.errno, replaced ? 'ESTALE' : undefined);
+    await two.server.stop();
+  }
 });
 
 t.test('a fence that fails stops the server', async (t) => {
