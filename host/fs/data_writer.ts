@@ -12,7 +12,8 @@
  */
 import type { Clock } from '../env/clock.js';
 import type { Device } from '../env/device.js';
-import { errnoError } from '../observe/errors.js';
+import { asScoutfsError, errnoError } from '../observe/errors.js';
+import type { Pending } from '../observe/pending.js';
 import type { DataGuard } from './guard.js';
 
 /** The transaction's view of data: a commit is sent after these are done. */
@@ -32,6 +33,9 @@ export interface DeviceWrite {
 const REWRITE_DELAY_MS = 2000;
 
 export class DataWriter {
+  /** Writes that have failed and are repeated, with what the last attempt said. */
+  private readonly failing = new Map<DeviceWrite, { sinceMs: number; why: string }>();
+
   constructor(
     private readonly device: Device, private readonly guard: DataGuard,
     private readonly trans: TransData, private readonly clock: Clock,
@@ -54,20 +58,37 @@ export class DataWriter {
     });
   }
 
+  /** What is repeated: one line, since it is one device. */
+  pending(): Pending[] {
+    const [first] = this.failing.values();
+    if (first === undefined) return [];
+    const more = this.failing.size - 1;
+    return [{ kind: 'device', sinceMs: first.sinceMs,
+      text: `${first.why}; repeated every ${REWRITE_DELAY_MS / 1000} s${
+        more === 0 ? '' : `, and ${more} more`}` }];
+  }
+
   /** The first failure is reported, later ones are not. @throws ENOLINK when given up */
   private async rewrite(w: DeviceWrite | undefined, cause: unknown): Promise<void> {
     if (w === undefined) return;
     const bytes = w.bytes.slice();
+    const state = { sinceMs: this.clock.monotonicMs(), why: asScoutfsError(cause).message };
+    this.failing.set(w, state);
     this.failed(`writing data failed, next try in ${REWRITE_DELAY_MS / 1000} s`, cause);
-    for (;;) {
-      await this.clock.sleep(REWRITE_DELAY_MS);
-      if (this.trans.givenUp()) throw errnoError('ENOLINK');
-      try {
-        await this.device.write(w.offset, bytes);
-        return;
-      } catch {
-        // the device is not back yet: the transaction has to wait for it
+    try {
+      for (;;) {
+        await this.clock.sleep(REWRITE_DELAY_MS);
+        if (this.trans.givenUp()) throw errnoError('ENOLINK');
+        try {
+          await this.device.write(w.offset, bytes);
+          return;
+        } catch (e) {
+          // the device is not back yet: the transaction has to wait for it
+          state.why = asScoutfsError(e).message;
+        }
       }
+    } finally {
+      this.failing.delete(w);
     }
   }
 }

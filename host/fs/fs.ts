@@ -18,6 +18,7 @@ import type { Clock, TimerHandle } from '../env/clock.js';
 import type { Device } from '../env/device.js';
 import type { Op } from '../mount/op.js';
 import { Counters } from '../observe/counters.js';
+import type { Pending } from '../observe/pending.js';
 import { MODE_NULL, MODE_READ, MODE_WRITE, Wait } from '../mount/op.js';
 import type { LockMode } from '../mount/op.js';
 import { Acls, aclName } from './acl_xattr.js';
@@ -105,6 +106,7 @@ export class FileSystem implements VfsOps {
   private readonly blocks: BlockCache;
   private readonly space: Space;
   private readonly data: Data;
+  private readonly writer: DataWriter;
   private readonly unlinked = new Set<number>();
   private readonly deleting = new Set<Promise<void>>();
   /** Deletions that wait for users elsewhere. */
@@ -133,19 +135,24 @@ export class FileSystem implements VfsOps {
     const buffers = new Buffers();
     this.blocks = new BlockCache(dataDevice, buffers);
     const guard = new DataGuard();
+    this.writer = new DataWriter(dataDevice, guard, deps.transData, clock,
+      (what, e) => { deps.failed(what, e); });
     const d: DataContext = {
       cx: this.cx, inodes: this.inodes, xattrs: this.xattrs, extents, guard,
       waiters: this.waiters,
       map: new BlockMap(extents, deps.dataAlloc, deps.prealloc),
-      blocks: this.blocks, buffers, device: dataDevice,
-      writer: new DataWriter(dataDevice, guard, deps.transData, clock,
-        (what, e) => { deps.failed(what, e); }),
+      blocks: this.blocks, buffers, device: dataDevice, writer: this.writer,
       counters: deps.counters ?? new Counters(),
       requestCommit: () => deps.requestCommit(),
     };
     this.space = new Space(d, this.acls);
     this.data = new Data(d, this.space);
     this.deletes = new Deletes(d, this.xattrs, deps.ops);
+  }
+
+  /** File data that the device has not taken. */
+  pending(): Pending[] {
+    return this.writer.pending();
   }
 
   lookup(op: Op, _call: Call, dir: number, name: Name, out: EntryOut): void {

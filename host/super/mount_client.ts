@@ -273,7 +273,7 @@ export class MountClient {
     if (first?.kind === 'server') first.text += `; ${parked} operations of programs wait`;
     return [
       ...server, ...this.locks.pending(), ...this.trans.pending(),
-      ...devicePending([metaDevice, dataDevice]),
+      ...devicePending([metaDevice, dataDevice]), ...this.fs.pending(),
       ...this.memberLost === null ? [] : [this.memberLost],
     ];
   }

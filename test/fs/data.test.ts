@@ -244,11 +244,13 @@ t.test('a device that fails for a while', async (t) => {
   const commit = f.m.commit().then(() => { committed = true; });
   await f.m.clock.advance(10_000);
   t.equal(committed, false, 'items that point at unwritten blocks are not committed');
+  t.match(f.m.fs.pending(), [{ kind: 'device', text: /; repeated every 2 s/ }], 'and it says why');
   f.m.device.failWrites = false;
   await f.m.clock.advance(2000);
   await commit;
   t.equal((await f.read(0, 5 * BLOCK)).compare(Buffer.concat(
     [Buffer.alloc(BLOCK, 1), Buffer.alloc(2 * BLOCK + 10, 2)])), 0, 'the data arrived');
+  t.strictSame(f.m.fs.pending(), []);
 });
 
 t.test('a read that loses its blocks is done again', async (t) => {
