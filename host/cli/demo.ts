@@ -23,8 +23,9 @@ const GIB = 1024 ** 3;
 /** Sparse: only what is used takes space. Less metadata would leave no room above the reserve. */
 const META_BYTES = 8 * GIB;
 const DATA_BYTES = 16 * GIB;
-/** Every further node raises the reserve. */
+/** Every further node raises the reserve, and keeps up to 4 GiB of data space for itself. */
 const META_BYTES_PER_NODE = 3 * GIB;
+const DATA_BYTES_PER_NODE = 5 * GIB;
 const DEFAULT_PORT = 19700;
 const PORT_MAX = 65535;
 
@@ -59,8 +60,10 @@ Promise<SlotConfig[]> {
   const slots = demoSlots(nodes, port);
   const [metaPath, dataPath] = [join(folder, 'meta.img'), join(folder, 'data.img')];
   fs.mkdirSync(folder, { recursive: true });
-  const metaBytes = META_BYTES + (slots.length - 1) * META_BYTES_PER_NODE;
-  for (const [path, bytes] of [[metaPath, metaBytes], [dataPath, DATA_BYTES]] as const) {
+  const more = slots.length - 1;
+  const metaBytes = META_BYTES + more * META_BYTES_PER_NODE;
+  const dataBytes = DATA_BYTES + more * DATA_BYTES_PER_NODE;
+  for (const [path, bytes] of [[metaPath, metaBytes], [dataPath, dataBytes]] as const) {
     fs.closeSync(fs.openSync(path, 'w'));
     fs.truncateSync(path, bytes);
   }

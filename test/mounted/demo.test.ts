@@ -6,13 +6,16 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Cluster } from '../../host/cli/cluster_view.js';
-import { Rig, freePort, processesOf, skipWithoutFuse } from '../lib/mounted.js';
+import { Rig, freePort, nightly, processesOf, skipWithoutFuse } from '../lib/mounted.js';
 import type { Result } from '../lib/mounted.js';
 import { Background, eventually, programPath } from '../lib/nodes.js';
 import { spawn } from 'node:child_process';
 
 const skip = skipWithoutFuse();
 const TIMEOUT_MS = 240_000;
+const LONG_MS = 600_000;
+/** More than what a volume for a single node has room for. */
+const MANY = nightly() ? 15 : 5;
 
 function start(rig: Rig, ...args: string[]): Background {
   return new Background(spawn(process.execPath, [programPath('scoutfs'), 'demo', ...args],
@@ -78,6 +81,27 @@ void t.test('three nodes', { skip, timeout: TIMEOUT_MS }, async (tt) => {
   demo.child.kill('SIGINT');
   await demo.ended;
   tt.strictSame(left(rig), [], 'nothing is left of a start that was given up');
+  const images = ['meta.img', 'data.img'].map((n) => join(folder, n));
+  tt.equal(rig.scoutfs('check', ...images).status, 0, 'the volume is sound');
+});
+
+void t.test('every node has room', { skip, timeout: LONG_MS }, async (tt) => {
+  const rig = new Rig('demo-many');
+  tt.teardown(() => { rig.end(); });
+  const folder = join(rig.dir, 'demo');
+  const demo = start(rig, '--nodes', String(MANY), '-P', String(await freePort()), folder);
+  tt.teardown(() => { demo.child.kill('SIGINT'); });
+  await eventually('the demo', () => demo.out.includes('Ctrl-C unmounts'), LONG_MS);
+  const dirs = Array.from({ length: MANY }, (_, nr) => join(folder, `node${nr}`));
+  dirs.forEach((dir, nr) => { fs.writeFileSync(join(dir, `file${nr}`), `text ${nr}`); });
+  for (const dir of dirs) {
+    tt.strictSame(dirs.map((_, nr) => fs.readFileSync(join(dir, `file${nr}`), 'utf8')),
+      dirs.map((_, nr) => `text ${nr}`));
+  }
+  demo.child.kill('SIGINT');
+  tt.equal(await demo.ended, 0, demo.err);
+  tt.notMatch(demo.out, /cannot leave/, 'all leave by themselves');
+  tt.strictSame(left(rig), [], 'nothing is left');
   const images = ['meta.img', 'data.img'].map((n) => join(folder, n));
   tt.equal(rig.scoutfs('check', ...images).status, 0, 'the volume is sound');
 });
