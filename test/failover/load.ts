@@ -61,12 +61,13 @@ export class Load {
   operations = 0;
   private readonly child: ChildProcess;
   private readonly waiters: ((d: Done) => void)[] = [];
+  /** Its directory, below the mount. */
+  readonly own = `load${Load.count++}`;
   readonly ended: Promise<void>;
 
   /** @param dir the mount; the process works in a directory of its own below it */
   constructor(readonly dir: string, private readonly promised: Promised) {
-    const own = `load${Load.count++}`;
-    this.child = fork(fileURLToPath(import.meta.url), [dir, own],
+    this.child = fork(fileURLToPath(import.meta.url), [dir, this.own],
       { env: { ...process.env, NODE_OPTIONS: '' }, execArgv: [] });
     this.child.on('message', (m: Told) => { this.told(m); });
     this.ended = new Promise((resolve) => { this.child.once('exit', () => { resolve(); }); });

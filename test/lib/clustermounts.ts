@@ -16,6 +16,7 @@ import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Cluster } from '../../host/cli/cluster_view.js';
 import type { CheckReport } from '../../host/disk/check.js';
 import type { Result } from './mounted.js';
 import { freePort } from './mounted.js';
@@ -61,6 +62,8 @@ export interface ClusterShape {
 export class ClusterNode {
   readonly mnt: string;
   readonly log: string;
+  /** How its host sees the devices, if not as the cluster's images. */
+  devices: { meta: string; data: string } | null = null;
 
   constructor(readonly cluster: ClusterMounts, readonly nr: number,
     /** Its quorum slot, null for a plain client. */
@@ -96,7 +99,8 @@ export class ClusterNode {
 
   /** Words of its mount command. */
   mountArgs(options = ''): string[] {
-    const { meta, data, options: common } = this.cluster;
+    const { options: common } = this.cluster;
+    const { meta, data } = this.devices ?? this.cluster;
     const slot = this.slot === null ? [] : [`quorum_slot_nr=${this.slot}`];
     const all = [`metadev_path=${meta}`, ...slot, common, options].filter((o) => o !== '');
     return ['mount', '--log', this.log, '-o', all.join(','), data, this.mnt];
@@ -145,6 +149,13 @@ export class ClusterNode {
   get rid(): string {
     const { ident } = this;
     return textOf(join(this.host.runDir, '.mounts', ident, 'rid')).trim();
+  }
+
+  /** What `scoutfs cluster` on its host says that is waited for: kind and text. */
+  async waits(): Promise<string[]> {
+    const { clusters } = JSON.parse(await this.must('cluster', '--json')) as
+      { clusters: Cluster[] };
+    return clusters.flatMap((c) => c.waiting.map((w) => `${w.kind} ${w.text}`));
   }
 
   /** A file of its control tree. */

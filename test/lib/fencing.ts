@@ -131,8 +131,9 @@ export class Fencing {
 }
 
 function startDaemon(host: Host, config: string): Background {
-  const [program, ...words] = [...host.prefix, process.execPath,
+  // It ends with this process, however that ends.
+  const words = ['--pdeathsig', 'KILL', ...host.prefix, process.execPath,
     programPath('scoutfs-fenced'), '-c', config];
-  return new Background(spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'],
+  return new Background(spawn('setpriv', words, { stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, NODE_OPTIONS: '', SCOUTFS_RUN_DIR: host.runDir } }));
 }
