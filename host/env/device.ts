@@ -164,11 +164,14 @@ class FileDevice implements Device {
     this.wrapSync(() => { fs.fdatasyncSync(this.handle.fd); return 0; }, 'flush', 0);
   }
 
-  /** A device that cannot be asked keeps its size: reading it says what is wrong with it. */
+  /**
+   * Devices grow. One that cannot be asked, or has less than before, keeps its size: reading
+   * it says what is wrong with it, and it may come back.
+   */
   refreshSize(): void {
     try {
-      this.sizeBytes = this.isBlockDevice ? blockDeviceSize(this.majMin)
-        : fs.fstatSync(this.handle.fd).size;
+      this.sizeBytes = Math.max(this.sizeBytes, this.isBlockDevice ? blockDeviceSize(this.majMin)
+        : fs.fstatSync(this.handle.fd).size);
     } catch {
       return;
     }
