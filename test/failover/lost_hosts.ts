@@ -12,6 +12,7 @@
  * says in its log and to `scoutfs cluster` that it has no server, and whoever waits can be killed.
  */
 import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClusterNode } from '../lib/clustermounts.js';
 import { ClusterMounts, until } from '../lib/clustermounts.js';
@@ -29,8 +30,8 @@ const OPTIONS = `quorum_heartbeat_timeout_ms=${HEARTBEAT_MS},tcp_keepalive_timeo
 const FENCED_LIMIT_MS = 240_000;
 /** Much shorter than what makes a server give a client up. */
 const SHORT_MS = 4000;
-/** Shorter than the heartbeat timeout: nobody needs another leader. */
-const LEADER_SHORT_MS = HEARTBEAT_MS / 2;
+/** A leader is away for a moment only while nobody elects another one for so long. */
+const PATIENT_HEARTBEAT_MS = 60_000;
 /** What a mount that was cut off may answer. */
 const GONE = ['ENOTCONN', 'ECONNABORTED', 'EIO', 'ENOLINK'];
 
@@ -66,6 +67,7 @@ class LostHosts implements LossResult {
 
   async run(l: Loss): Promise<void> {
     await this.working();
+    await this.agreed();
     const leader = await this.cluster.newLeader();
     const n = l.role === 'leader' ? leader : this.follower(leader);
     const what = `${l.role} ${n.nr}, ${l.fault}`;
@@ -95,6 +97,21 @@ class LostHosts implements LossResult {
     const load = this.loads[n.nr];
     if (load === undefined) throw new Error(`no load ${n.nr}`);
     return load;
+  }
+
+  /** A member that was alone stands for election in a late term once it is back. */
+  private async agreed(): Promise<void> {
+    const terms = (): Set<string> => new Set(this.cluster.nodes.map((n) =>
+      /^term (\d+)$/m.exec(n.show('quorum', 'status'))?.[1] ?? ''));
+    await until(() => terms().size === 1 && this.cluster.leader !== null, 'all are of one term');
+  }
+
+  private async setHeartbeatTimeout(ms: number): Promise<void> {
+    for (const n of this.cluster.nodes) {
+      fs.writeFileSync(n.control('mount_options', 'quorum_heartbeat_timeout_ms'), `${ms}`);
+    }
+    // it counts from the next heartbeat on
+    await sleep(HEARTBEAT_MS / 2);
   }
 
   /** Each of these nodes begins and completes something. */
@@ -150,12 +167,14 @@ class LostHosts implements LossResult {
   }
 
   private async interrupt({ role, fault }: Loss, n: ClusterNode, what: string): Promise<void> {
+    if (role === 'leader') await this.setHeartbeatTimeout(PATIENT_HEARTBEAT_MS);
     this.strike(fault, n);
-    await sleep(role === 'leader' ? LEADER_SHORT_MS : SHORT_MS);
+    await sleep(SHORT_MS);
     const backMs = Date.now();
     if (fault === 'stop') n.cont();
     else this.net.join(n.nr);
     await this.working();
+    if (role === 'leader') await this.setHeartbeatTimeout(HEARTBEAT_MS);
     this.note(`${what} for a moment: all work ${Date.now() - backMs} ms after it`);
   }
 
