@@ -20,16 +20,14 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { timeText } from '../env/clock.js';
 import { readControl, writeControl } from '../env/control_access.js';
 import { controlDirOf, listMounts, runRoot } from '../env/rundir.js';
-import { asScoutfsError, errnoError } from '../observe/errors.js';
-import { strerror } from '../observe/strerror.js';
+import { asScoutfsError } from '../observe/errors.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import type { FencedConfig } from './fenced_config.js';
-import { FENCED_CONFIG_DEFAULT, FENCED_CONFIG_VARIABLE, parseFencedConfig } from
+import { FENCED_CONFIG_DEFAULT, FENCED_CONFIG_VARIABLE, loadFencedConfig } from
   './fenced_config.js';
 
 /** How soon signals are noticed. */
@@ -47,31 +45,6 @@ export interface FenceRequest {
 /** The file that is to be read. */
 function configPath(args: Args): string {
   return args.value('config') ?? process.env[FENCED_CONFIG_VARIABLE] ?? FENCED_CONFIG_DEFAULT;
-}
-
-/** @throws in one line: the file cannot be read or used, or its program cannot be run */
-export function loadFencedConfig(path: string): FencedConfig {
-  let text: string;
-  try {
-    text = fs.readFileSync(path, 'utf8');
-  } catch (e) {
-    const { errno } = asScoutfsError(e);
-    throw errnoError(errno, `${path}: cannot read the configuration: ${strerror(errno)}`);
-  }
-  const config = parseFencedConfig(text, path);
-  checkProgram(path, config.run);
-  return config;
-}
-
-function checkProgram(path: string, run: string): void {
-  const refuse = (errno: 'ENOENT' | 'EACCES', why: string): never => {
-    throw errnoError(errno, `${path}: SCOUTFS_FENCED_RUN ${run}: ${why}`);
-  };
-  if (!run.startsWith('/')) refuse('ENOENT', 'not an absolute path');
-  const st = fs.statSync(run, { throwIfNoEntry: false });
-  if (st === undefined) refuse('ENOENT', 'no such file');
-  else if (!st.isFile()) refuse('EACCES', 'not a file');
-  else if ((st.mode & 0o111) === 0) refuse('EACCES', 'not executable');
 }
 
 /** Requests in a tree's files that still want an answer. */
@@ -206,7 +179,7 @@ class Fenced {
       const child = spawn(run, runArgs, {
         stdio: ['ignore', 'inherit', 'inherit'],
         env: {
-          ...process.env, ...exported,
+          ...exported,
           SCOUTFS_FENCED_REQ_RID: r.rid, SCOUTFS_FENCED_REQ_IP: r.ipv4Addr,
         },
       });

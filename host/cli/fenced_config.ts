@@ -1,18 +1,23 @@
 /**
- * The configuration of the fencing daemon: upstream's file, a fragment of shell script.
+ * The configuration of the fencing daemon: upstream's file, a fragment of bash script.
  *
- * Upstream sources it in bash. Here it is read by a parser that knows assignments and
- * nothing else, so that a file which does more is refused instead of half understood:
+ * It is sourced by bash, as upstream does, because nothing less reads every such file. The
+ * bash that does it is a child of its own with a bounded time: it sources the file, then
+ * writes what came of it to descriptor 3, each word ended by a NUL,
  *
- *   file       = { [ "export" ] { NAME "=" word | NAME } ( newline | ";" ) | comment }
- *   word       = { plain | "\" any | "'" ... "'" | '"' ... '"' }       as in the shell
+ *   v NAME VALUE   of every variable with upstream's prefix: they are logged
+ *   e NAME VALUE   of every exported one: for the environment of the run command
+ *   end
  *
- * Expansions ($, backquotes, a leading ~), arrays, redirections and commands are errors
- * that name their line. Exported variables are passed to the run command, like those of
- * our own environment. The last assignment of a name wins.
+ * A file that says anything on its standard error (an unknown command, a syntax error) is
+ * refused with that line instead of half understood; so is one that ends the shell.
+ * The file is as trusted as the program that it names: both run with our rights.
  * Spec: cli.md 4, recovery.md 3.3.
  */
-import { errnoError } from '../observe/errors.js';
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { asScoutfsError, errnoError } from '../observe/errors.js';
+import { strerror } from '../observe/strerror.js';
 
 export const FENCED_CONFIG_VARIABLE = 'SCOUTFS_FENCED_CONFIG_FILE';
 export const FENCED_CONFIG_DEFAULT = '/etc/scoutfs/scoutfs-fenced.conf';
@@ -31,161 +36,19 @@ export const FENCED_VARIABLES = [
 const DELAY_DEFAULT_SEC = 2;
 const DELAY_MIN_SEC = 0.1;
 const DELAY_MAX_SEC = 3600;
-const FILE_CHARS_MAX = 64 * 1024;
-const VARIABLES_MAX = 1000;
+/** Sourcing a file takes no longer, and yields no more. */
+const SOURCE_TIMEOUT_MS = 10_000;
+const SOURCE_BYTES_MAX = 1024 * 1024;
+const SAID_CHARS_MAX = 300;
 
 export interface FencedConfig {
   delayMs: number;
   run: string;
   runArgs: readonly string[];
-  /** All variables with upstream's prefix, in the order of the file: they are logged. */
+  /** All variables with upstream's prefix, in the order of their names: they are logged. */
   variables: ReadonlyMap<string, string>;
-  /** What `export` names: for the environment of the run command. */
+  /** The environment of the run command. */
   exported: Readonly<Record<string, string>>;
-}
-
-const NAME = /[A-Za-z_][A-Za-z0-9_]*/y;
-/** Escapes of a backslash between double quotes. */
-const ESCAPED = '$`"\\';
-/** What ends a plain word, or makes it something that is not just text. */
-const SPECIAL = '$`()<>|&{}';
-
-class Parser {
-  readonly values = new Map<string, string>();
-  readonly exports = new Set<string>();
-  private at = 0;
-
-  constructor(private readonly text: string, private readonly file: string) {}
-
-  run(): void {
-    while (this.at < this.text.length) {
-      this.blanks();
-      if (this.peek() === '#') this.comment();
-      else if (this.peek() === ';') this.refuse('; without an assignment before it');
-      else if (this.endsCommand()) this.at++;
-      else this.command();
-    }
-  }
-
-  private peek(offset = 0): string {
-    return this.text.charAt(this.at + offset);
-  }
-
-  /** @throws EINVAL with the line that the parser has reached */
-  private refuse(what: string, at = this.at): never {
-    const line = this.text.slice(0, at).split('\n').length;
-    throw errnoError('EINVAL', `${this.file}: line ${line}: ${what}`);
-  }
-
-  private blanks(): void {
-    while (this.at < this.text.length) {
-      if (this.peek() === '\\' && this.peek(1) === '\n') this.at += 2;
-      else if (' \t\r'.includes(this.peek())) this.at++;
-      else return;
-    }
-  }
-
-  private comment(): void {
-    while (this.at < this.text.length && this.peek() !== '\n') this.at++;
-  }
-
-  private endsCommand(): boolean {
-    return this.at >= this.text.length || this.peek() === '\n' || this.peek() === ';';
-  }
-
-  private name(): string | null {
-    NAME.lastIndex = this.at;
-    const found = NAME.exec(this.text)?.[0] ?? null;
-    if (found !== null) this.at += found.length;
-    return found;
-  }
-
-  /** Assignments up to the end of the line. */
-  private command(): void {
-    let exporting = false;
-    for (let first = true; ; first = false) {
-      this.blanks();
-      if (this.peek() === '#') this.comment();
-      if (this.endsCommand()) {
-        this.at++;
-        return;
-      }
-      const start = this.at;
-      const name = this.name();
-      if (name !== null && this.peek() === '=') {
-        this.at++;
-        this.assign(name, this.word());
-        if (exporting) this.exports.add(name);
-      } else if (name === 'export' && first && (this.atBlank() || this.endsCommand())) {
-        exporting = true;
-      } else if (name !== null && exporting && (this.atBlank() || this.endsCommand())) {
-        this.exports.add(name);
-      } else {
-        const word = this.text.slice(start).split(/\s/, 1)[0] ?? '';
-        this.refuse(`'${word.slice(0, 60)}' is not an assignment (commands are not run here)`,
-          start);
-      }
-    }
-  }
-
-  private atBlank(): boolean {
-    return ' \t\r'.includes(this.peek()) && this.at < this.text.length;
-  }
-
-  private assign(name: string, value: string): void {
-    this.values.set(name, value);
-    if (this.values.size > VARIABLES_MAX) this.refuse(`more than ${VARIABLES_MAX} variables`);
-  }
-
-  private word(): string {
-    let word = '';
-    if (this.peek() === '~') this.refuse('a leading ~ is not expanded: write the path itself');
-    while (!this.endsCommand() && !this.atBlank()) {
-      const c = this.peek();
-      if (c === '\'') word += this.quoted();
-      else if (c === '"') word += this.doubleQuoted();
-      else if (c === '\\') word += this.escaped();
-      else if (SPECIAL.includes(c)) this.refuse(`${c} has no meaning here: quote it with '...'`);
-      else {
-        word += c;
-        this.at++;
-      }
-    }
-    return word;
-  }
-
-  private escaped(): string {
-    const c = this.peek(1);
-    if (c === '') this.refuse('a \\ at the end of the file');
-    this.at += 2;
-    return c === '\n' ? '' : c;
-  }
-
-  private quoted(): string {
-    const start = this.at;
-    const end = this.text.indexOf('\'', start + 1);
-    if (end < 0) this.refuse('a \' that is not closed', start);
-    this.at = end + 1;
-    return this.text.slice(start + 1, end);
-  }
-
-  private doubleQuoted(): string {
-    const start = this.at++;
-    let text = '';
-    while (this.peek() !== '"') {
-      const c = this.peek();
-      if (c === '') this.refuse('a " that is not closed', start);
-      if (c === '$' || c === '`') {
-        this.refuse(`${c} is not expanded: write the value itself, or quote it with '...'`);
-      }
-      const escape = c === '\\' && (ESCAPED + '\n').includes(this.peek(1)) && this.peek(1) !== '';
-      if (escape) this.at++;
-      if (!escape || this.peek() !== '\n') text += this.peek();
-      this.at++;
-    }
-    this.at++;
-    return text;
-  }
 }
 
 function delayOf(file: string, text: string | undefined): number {
@@ -198,28 +61,95 @@ function delayOf(file: string, text: string | undefined): number {
   return Math.round(sec * 1000);
 }
 
-/**
- * Reads a configuration. `file` names it in errors.
- * @throws EINVAL in one line that says which line, or which variable, is wrong
- */
-export function parseFencedConfig(text: string, file: string): FencedConfig {
-  if (text.length > FILE_CHARS_MAX) {
-    throw errnoError('EINVAL', `${file}: longer than ${FILE_CHARS_MAX} characters`);
+/** `$1` is the file; the builtins are named as such because the file may redefine them. */
+const SOURCE_SCRIPT = `. "$1"
+builtin set +eu; builtin unset IFS
+for name in \${!${PREFIX}@}; do builtin printf 'v\\0%s\\0%s\\0' "$name" "\${!name}" >&3; done
+for name in $(builtin compgen -e); do builtin printf 'e\\0%s\\0%s\\0' "$name" "\${!name}" >&3; done
+builtin printf 'end\\0' >&3`;
+
+interface Sourced {
+  variables: Map<string, string>;
+  exported: Record<string, string>;
+}
+
+/** @throws in one line: the file cannot be read, or bash does not take it */
+function source(path: string): Sourced {
+  const file = path.includes('/') ? path : `./${path}`;
+  const bash = spawnSync('bash', ['--noprofile', '--norc', '-c', SOURCE_SCRIPT, 'bash', file], {
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe'], encoding: 'utf8',
+    timeout: SOURCE_TIMEOUT_MS, killSignal: 'SIGKILL', maxBuffer: SOURCE_BYTES_MAX,
+  });
+  if (bash.error !== undefined) throw notSourced(path, asScoutfsError(bash.error).errno);
+  const said = bash.stderr.split('\n', 1)[0]?.slice(0, SAID_CHARS_MAX) ?? '';
+  if (said !== '') {
+    throw errnoError('EINVAL', said.startsWith(`${file}: `) ? said : `${path}: ${said}`);
   }
-  if (text.includes('\0')) throw errnoError('EINVAL', `${file}: contains a NUL byte`);
-  const parser = new Parser(text, file);
-  parser.run();
-  const { values } = parser;
-  const run = values.get(`${PREFIX}RUN`) ?? '';
+  const words = (bash.output[3] ?? '').split('\0');
+  if (words.at(-2) !== 'end') {
+    const how = bash.signal ?? `exit status ${bash.status}`;
+    throw errnoError('EINVAL', `${path}: ended the shell that read it (${how})`);
+  }
+  const found: Sourced = { variables: new Map(), exported: {} };
+  for (let i = 0; i + 2 < words.length; i += 3) {
+    const [kind, name, value] = [words[i], words[i + 1] ?? '', words[i + 2] ?? ''];
+    if (kind === 'v') found.variables.set(name, value);
+    else found.exported[name] = value;
+  }
+  return found;
+}
+
+function notSourced(path: string, errno: string): Error {
+  switch (errno) {
+    case 'ENOENT': return errnoError('ENOENT', `${path}: bash reads it and is not installed`);
+    case 'ETIMEDOUT': return errnoError('ETIMEDOUT',
+      `${path}: bash was not done with it after ${SOURCE_TIMEOUT_MS / 1000} s`);
+    case 'ENOBUFS': return errnoError('EINVAL',
+      `${path}: more than ${SOURCE_BYTES_MAX} bytes of variables or output`);
+    default: return errnoError('EIO', `${path}: bash cannot be run: ${errno}`);
+  }
+}
+
+/** @throws in one line: the file cannot be read */
+function checkReadable(path: string): void {
+  try {
+    if (fs.statSync(path).isDirectory()) throw errnoError('EISDIR', 'a directory');
+    fs.accessSync(path, fs.constants.R_OK);
+  } catch (e) {
+    const { errno } = asScoutfsError(e);
+    throw errnoError(errno, `${path}: cannot read the configuration: ${strerror(errno)}`);
+  }
+}
+
+function checkProgram(path: string, run: string): void {
+  const refuse = (errno: 'ENOENT' | 'EACCES', why: string): never => {
+    throw errnoError(errno, `${path}: ${PREFIX}RUN ${run}: ${why}`);
+  };
+  if (!run.startsWith('/')) refuse('ENOENT', 'not an absolute path');
+  const st = fs.statSync(run, { throwIfNoEntry: false });
+  if (st === undefined) refuse('ENOENT', 'no such file');
+  else if (!st.isFile()) refuse('EACCES', 'not a file');
+  else if ((st.mode & 0o111) === 0) refuse('EACCES', 'not executable');
+}
+
+/**
+ * Reads a configuration.
+ * @throws in one line: the file cannot be read, bash does not take it, a variable has no
+ *   usable value, or the program cannot be run
+ */
+export function loadFencedConfig(path: string): FencedConfig {
+  checkReadable(path);
+  const { variables, exported } = source(path);
+  const run = variables.get(`${PREFIX}RUN`) ?? '';
   if (run === '') {
-    throw errnoError('EINVAL', `${file}: ${PREFIX}RUN is not set: it names the program that ` +
+    throw errnoError('EINVAL', `${path}: ${PREFIX}RUN is not set: it names the program that ` +
       'cuts a mount off');
   }
+  checkProgram(path, run);
   return {
-    run, delayMs: delayOf(file, values.get(`${PREFIX}DELAY`)),
-    runArgs: (values.get(`${PREFIX}RUN_ARGS`) ?? '').split(/\s+/).filter((w) => w !== ''),
-    variables: new Map([...values].filter(([name]) => name.startsWith(PREFIX))),
-    exported: Object.fromEntries([...values].filter(([name]) => parser.exports.has(name))),
+    run, delayMs: delayOf(path, variables.get(`${PREFIX}DELAY`)),
+    runArgs: (variables.get(`${PREFIX}RUN_ARGS`) ?? '').split(/\s+/).filter((w) => w !== ''),
+    variables, exported,
   };
 }
 
@@ -228,7 +158,6 @@ export function fencedConfigExample(): string {
   const variables = FENCED_VARIABLES.map((v) => `\n# ${v.description}.\n${v.name}=${v.example}\n`);
   return `# Example configuration of scoutfs-fenced; see scoutfs-fenced(8).
 #
-# Assignments as in a shell, with its quotes. Nothing is expanded and no command is run.
-# Exported variables are passed to the program.
+# Sourced by bash. Exported variables are passed to the program.
 ${variables.join('')}`;
 }

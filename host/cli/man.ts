@@ -131,8 +131,8 @@ function fencedPage(): string {
   const variables = FENCED_VARIABLES.map((v) =>
     `.TP\n.B ${escape(v.name)}\n${escape(v.description)}.\n`);
   return `${FENCED_HEAD}.SH OPTIONS\n${ownOptions(fencedCommand).map(optionText).join('')}` +
-    `.SH CONFIGURATION\nAssignments as in a shell fragment, with its quotes. Nothing is expanded ` +
-    `and no command is run.\nVariables that are exported go to the program.\n${
+    `.SH CONFIGURATION\nA fragment of shell script that bash sources. A file that bash complains ` +
+    `of is refused.\nVariables that are exported go to the program.\n${
       variables.join('')}${FENCED_TAIL}`;
 }
 

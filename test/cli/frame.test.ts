@@ -2,13 +2,13 @@
  * The frame as a program: usage, help, argument errors and exit codes as upstream
  * has them, and the manual page.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { COMMANDS } from '../../host/cli/commands.js';
 import type { CommandSpec } from '../../host/cli/command.js';
 import { main } from '../../host/cli/frame.js';
-import { fencedConfigExample, parseFencedConfig } from '../../host/cli/fenced_config.js';
+import { fencedConfigExample, loadFencedConfig } from '../../host/cli/fenced_config.js';
 import { manPages } from '../../host/cli/man.js';
 import { realEnv } from '../../host/env/env.js';
 import { errnoError } from '../../host/observe/errors.js';
@@ -157,5 +157,9 @@ t.test('the manual pages say what is registered', async (t) => {
   }
   const example = readFileSync(join(repoDir, 'packaging', 'scoutfs-fenced.conf.example'), 'utf8');
   t.equal(example, fencedConfigExample(), 'run `npm run man`');
-  t.match(parseFencedConfig(example, 'example'), { delayMs: 2000, runArgs: [] }, 'it can be used');
+  const { dir, remove } = tempDir('fenced');
+  t.teardown(remove);
+  const file = join(dir, 'conf');
+  writeFileSync(file, example.replace(/^(SCOUTFS_FENCED_RUN)=.*$/m, '$1=/bin/true'));
+  t.match(loadFencedConfig(file), { delayMs: 2000, runArgs: [] }, 'it can be used');
 });

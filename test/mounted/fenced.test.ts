@@ -112,7 +112,7 @@ void t.test('signals, configurations that cannot be used, --dry-run', async (tt)
   fs.writeFileSync(plain, '#!/bin/sh\n', { mode: 0o644 });
   refused(null, /none: cannot read the configuration: No such file/, 1, '-c', join(dir, 'none'));
   refused(null, /Is a directory/, 1, '-c', dir);
-  refused('A=$(id)', /conf: line 1: \$ has no meaning/);
+  refused('no-such-command', /conf: line 1: no-such-command: command not found/);
   refused('', /conf: SCOUTFS_FENCED_RUN is not set/);
   refused(`SCOUTFS_FENCED_RUN=${dir}/none`, /conf: SCOUTFS_FENCED_RUN .*none: no such file/);
   refused(`SCOUTFS_FENCED_RUN=${plain}`, /plain: not executable/);
