@@ -311,8 +311,7 @@ export class WireNet implements ProcessNet {
   async connect(to: Endpoint, opts: ConnectOptions): Promise<TcpSocket> {
     const { wire, addr } = this;
     await wire.clock.sleep(wire.latencyMs(addr, to.addr));
-    // A process that has died meanwhile connects to nobody: no end of it would be told.
-    if (this.killed) throw errnoError('ECONNABORTED', 'the process is dead');
+    this.mustLive();
     const there = wire.passes(addr, to.addr) ? wire.listeners.get(endpointString(to)) : undefined;
     const back = wire.passes(to.addr, addr);
     if (there === undefined && (back && wire.passes(addr, to.addr))) {
@@ -338,29 +337,36 @@ export class WireNet implements ProcessNet {
     throw errnoError('ETIMEDOUT', `connecting to ${endpointString(to)}`);
   }
 
-  listen(at: Endpoint, silenceTimeoutMs: number, accept: (s: TcpSocket) => void):
+  async listen(at: Endpoint, silenceTimeoutMs: number, accept: (s: TcpSocket) => void):
   Promise<TcpListener> {
     const { listeners } = this.wire;
     const name = endpointString(at);
-    if (listeners.has(name)) return Promise.reject(errnoError('EADDRINUSE', `${name} is in use`));
+    this.mustLive();
+    if (listeners.has(name)) throw errnoError('EADDRINUSE', `${name} is in use`);
     const listener: Listener = { net: this, silenceTimeoutMs, accept };
     listeners.set(name, listener);
-    return Promise.resolve(this.closing(at, () => {
+    return this.closing(at, () => {
       if (listeners.get(name) === listener) listeners.delete(name);
-    }));
+    });
   }
 
-  bindUdp(at: Endpoint, received: (bytes: Uint8Array, from: Endpoint) => void):
+  async bindUdp(at: Endpoint, received: (bytes: Uint8Array, from: Endpoint) => void):
   Promise<UdpSocket> {
     const { udp } = this.wire;
     const name = endpointString(at);
-    if (udp.has(name)) return Promise.reject(errnoError('EADDRINUSE', `${name} is in use`));
+    this.mustLive();
+    if (udp.has(name)) throw errnoError('EADDRINUSE', `${name} is in use`);
     const bound: Bound = { net: this, received };
     udp.set(name, bound);
-    return Promise.resolve({
+    return {
       ...this.closing(at, () => { if (udp.get(name) === bound) udp.delete(name); }),
       send: (bytes: Uint8Array, to: Endpoint) => { this.sendPacket(at, bytes.slice(), to); },
-    });
+    };
+  }
+
+  /** The dead open nothing: what they opened would never be closed, or told its end. */
+  private mustLive(): void {
+    if (this.killed) throw errnoError('ECONNABORTED', 'the process is dead');
   }
 
   kill(): void {
