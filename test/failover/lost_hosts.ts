@@ -21,7 +21,9 @@ import type { Cut } from '../lib/netns.js';
 import { NetHosts } from '../lib/netns.js';
 import { ifProgram } from '../lib/program.js';
 import { tempDir } from '../lib/shared.js';
-import { Load, Promised } from './load.js';
+import { Load } from './load.js';
+import type { TrialResult } from './trial.js';
+import { Trial } from './trial.js';
 
 const HOSTS = 3;
 const HEARTBEAT_MS = 2000;
@@ -45,27 +47,17 @@ export interface Loss {
   short?: boolean;
 }
 
-export interface LossResult {
-  problems: string[];
-  /** What is worth being told: times. */
-  notes: string[];
-}
-
-class LostHosts implements LossResult {
-  readonly problems: string[] = [];
-  readonly notes: string[] = [];
-  private readonly promised = new Promised();
-  private readonly loads: Load[];
+class LostHosts extends Trial<Loss> {
   /** Mounts that were lost on purpose. */
   private readonly lost = new Set<string>();
   private followers = 0;
 
-  constructor(private readonly cluster: ClusterMounts, private readonly net: NetHosts,
-    private readonly fencing: Fencing, private readonly told: (note: string) => void) {
-    this.loads = cluster.nodes.map((n) => new Load(n.mnt, this.promised));
+  constructor(cluster: ClusterMounts, private readonly net: NetHosts,
+    private readonly fencing: Fencing, told: (note: string) => void) {
+    super(cluster, told);
   }
 
-  async run(l: Loss): Promise<void> {
+  protected async run(l: Loss): Promise<void> {
     await this.working();
     await this.agreed();
     const leader = await this.cluster.newLeader();
@@ -83,22 +75,6 @@ class LostHosts implements LossResult {
     return all[this.followers++ % all.length] ?? leader;
   }
 
-  private problem(text: string): void {
-    this.problems.push(text);
-    this.told(text);
-  }
-
-  private note(text: string): void {
-    this.notes.push(text);
-    this.told(text);
-  }
-
-  private load(n: ClusterNode): Load {
-    const load = this.loads[n.nr];
-    if (load === undefined) throw new Error(`no load ${n.nr}`);
-    return load;
-  }
-
   /** A member that was alone stands for election in a late term once it is back. */
   private async agreed(): Promise<void> {
     const terms = (): Set<string> => new Set(this.cluster.nodes.map((n) =>
@@ -112,12 +88,6 @@ class LostHosts implements LossResult {
     }
     // it counts from the next heartbeat on
     await sleep(HEARTBEAT_MS / 2);
-  }
-
-  /** Each of these nodes begins and completes something. */
-  private async working(nodes = this.cluster.nodes): Promise<void> {
-    const sinceMs = Date.now();
-    await Promise.all(nodes.map((n) => this.load(n).first(sinceMs)));
   }
 
   private strike(fault: Fault, n: ClusterNode): void {
@@ -178,7 +148,7 @@ class LostHosts implements LossResult {
     this.note(`${what} for a moment: all work ${Date.now() - backMs} ms after it`);
   }
 
-  async finish(): Promise<void> {
+  protected async finish(): Promise<void> {
     await Promise.all(this.loads.map((l) => l.stop()));
     for (const l of this.loads) if (l.error !== null) this.problem(`${l.dir}: ${l.error.message}`);
     for (const n of this.cluster.nodes) {
@@ -202,7 +172,7 @@ class LostHosts implements LossResult {
 
 /** Loses hosts, one after the other. @param told hears of everything at once */
 export async function loseHosts(losses: readonly Loss[],
-  told: (note: string) => void = () => undefined): Promise<LossResult> {
+  told: (note: string) => void = () => undefined): Promise<TrialResult> {
   const { dir, remove } = tempDir('scoutfs-netns');
   const ends: (() => unknown)[] = [remove];
   try {
@@ -215,12 +185,7 @@ export async function loseHosts(losses: readonly Loss[],
     ends.push(() => { fencing.end(); });
     const hosts = new LostHosts(cluster, net, fencing, told);
     ends.push(() => hosts.end());
-    try {
-      for (const l of losses) await hosts.run(l);
-      await hosts.finish();
-    } catch (e) {
-      throw new Error(cluster.nodes.map((n) => n.logTail()).join(''), { cause: e });
-    }
+    await hosts.runAll(losses);
     return hosts;
   } finally {
     for (const end of ends.reverse()) await end();

@@ -26,7 +26,9 @@ import { Fencing } from '../lib/fencing.js';
 import { NetHosts } from '../lib/netns.js';
 import { ifProgram } from '../lib/program.js';
 import { tempDir } from '../lib/shared.js';
-import { Load, Promised, contentsOf } from './load.js';
+import { Load, contentsOf } from './load.js';
+import type { TrialResult } from './trial.js';
+import { Trial } from './trial.js';
 
 const HOSTS = 3;
 const OPTIONS = 'quorum_heartbeat_timeout_ms=2000,tcp_keepalive_timeout_ms=10000';
@@ -43,25 +45,14 @@ export interface Loss {
   kill?: boolean;
 }
 
-export interface StorageResult {
-  problems: string[];
-  notes: string[];
-}
-
-class Storage implements StorageResult {
-  readonly problems: string[] = [];
-  readonly notes: string[] = [];
-  private readonly promised = new Promised();
-  private readonly loads: Load[];
-
-  constructor(private readonly cluster: ClusterMounts, private readonly fencing: Fencing,
-    private readonly devices: readonly FaultyDevices[],
-    private readonly told: (note: string) => void) {
-    this.loads = cluster.nodes.map((n) => new Load(n.mnt, this.promised));
+class Storage extends Trial<Loss> {
+  constructor(cluster: ClusterMounts, private readonly fencing: Fencing,
+    private readonly devices: readonly FaultyDevices[], told: (note: string) => void) {
+    super(cluster, told);
     for (const n of cluster.nodes) fs.mkdirSync(n.p(Caller.dirOf(n)));
   }
 
-  async run(l: Loss): Promise<void> {
+  protected async run(l: Loss): Promise<void> {
     await this.working();
     const leader = await this.cluster.newLeader();
     const n = l.role === 'leader' ? leader
@@ -76,27 +67,6 @@ class Storage implements StorageResult {
     await this.revive(n, what);
     await this.working();
     this.note(`${what}: all work again`);
-  }
-
-  private problem(text: string): void {
-    this.problems.push(text);
-    this.told(text);
-  }
-
-  private note(text: string): void {
-    this.notes.push(text);
-    this.told(text);
-  }
-
-  private load(n: ClusterNode): Load {
-    const load = this.loads[n.nr];
-    if (load === undefined) throw new Error(`no load ${n.nr}`);
-    return load;
-  }
-
-  private async working(nodes: readonly ClusterNode[] = this.cluster.nodes): Promise<void> {
-    const sinceMs = Date.now();
-    await Promise.all(nodes.map((n) => this.load(n).first(sinceMs)));
   }
 
   private async set(n: ClusterNode, device: string, mode: Mode): Promise<void> {
@@ -154,7 +124,7 @@ class Storage implements StorageResult {
     this.loads[n.nr] = new Load(n.mnt, this.promised);
   }
 
-  async finish(): Promise<void> {
+  protected async finish(): Promise<void> {
     await Promise.all(this.loads.map((l) => l.stop()));
     for (const l of this.loads) if (l.error !== null) this.problem(`${l.dir}: ${l.error.message}`);
     for (const n of this.cluster.nodes) {
@@ -226,7 +196,7 @@ function callAll(mnt: string, own: string, files: readonly string[]): void {
 
 /** Cuts hosts off from their storage, one after the other. @param told hears of everything */
 export async function loseStorage(losses: readonly Loss[],
-  told: (note: string) => void = () => undefined): Promise<StorageResult> {
+  told: (note: string) => void = () => undefined): Promise<TrialResult> {
   const { dir, remove } = tempDir('scoutfs-netns');
   const ends: (() => unknown)[] = [remove];
   try {
@@ -251,12 +221,7 @@ export async function loseStorage(losses: readonly Loss[],
     ends.push(() => { fencing.end(); });
     const storage = new Storage(cluster, fencing, devices, told);
     ends.push(() => storage.end());
-    try {
-      for (const l of losses) await storage.run(l);
-      await storage.finish();
-    } catch (e) {
-      throw new Error(cluster.nodes.map((n) => n.logTail()).join(''), { cause: e });
-    }
+    await storage.runAll(losses);
     return storage;
   } finally {
     for (const end of ends.reverse()) await end();

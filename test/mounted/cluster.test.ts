@@ -164,8 +164,10 @@ void t.test('a device that takes no writes', { skip, timeout: TIMEOUT_MS }, asyn
     // the file system is full
   }
   fs.closeSync(full);
-  for (let i = 0; i < 2000; i++) fs.writeFileSync(join(rig.mnt, `file${i}`), 'x');
   const fd = fs.openSync(join(rig.mnt, 'before'), 'r');
+  // A commit may come, and stop them, at any moment.
+  const created = Promise.all(Array.from({ length: 2000 },
+    (_, i) => fs.promises.writeFile(join(rig.mnt, `file${i}`), 'x')));
   const synced = new Promise<void>((resolve, reject) => {
     fs.fsync(fd, (e) => { if (e === null) resolve(); else reject(e); });
   });
@@ -173,7 +175,7 @@ void t.test('a device that takes no writes', { skip, timeout: TIMEOUT_MS }, asyn
   tt.match(wait.text, /^(commit|open transaction) fails: .*(meta\.img|COMMIT_LOG_TREES)/);
   await eventually('a line in the log', () => / warn .* waiting: .*commit/.test(rig.logText()));
   fs.rmSync(join(small, 'ballast'));
-  await synced;
+  await Promise.all([created, synced]);
   fs.closeSync(fd);
   tt.same(clusterOf(rig).waiting.filter((w) => w.secs >= 1), []);
   rig.umount();
