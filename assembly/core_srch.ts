@@ -6,7 +6,7 @@ import { arenaAt, arenaBytes } from './arena';
 import { blockBegin } from './block';
 import { srchAppend, srchAppendName, srchHeightFor, srchPrepare } from './srch';
 import {
-  compactEntries, compactProgress, compactRemoved, compactRun, compactStart,
+  compactEntries, compactFired, compactProgress, compactRemoved, compactRun, compactStart,
 } from './srch_compact';
 
 /** See srchPrepare: 0, NEED_BLOCK or an error. */
@@ -30,10 +30,14 @@ export function srch_append_name(al: usize, ws: usize, sfl: usize, nameLen: i32,
 
 export function srch_height_for(blk: f64): i32 { return srchHeightFor(<u64>blk); }
 
-/** Starts a piece of the compaction in the struct at `sc`; needs an instance that merges. */
-export function srch_compact_start(al: usize, ws: usize, sc: usize, dirtyMaxBlocks: i32): i32 {
+/**
+ * Starts a piece of the compaction in the struct at `sc`; needs an instance that merges.
+ * `triggers`: 1 pads leaves of a LOG phase to SAFE, 2 stops a SORTED phase at SAFE.
+ */
+export function srch_compact_start(al: usize, ws: usize, sc: usize, dirtyMaxBlocks: i32,
+  triggers: i32): i32 {
   blockBegin();
-  return compactStart(al, ws, sc, dirtyMaxBlocks, arenaAt, arenaBytes);
+  return compactStart(al, ws, sc, dirtyMaxBlocks, triggers, arenaAt, arenaBytes);
 }
 
 /** 1: call again; 0: the struct says how far the work is; NEED_BLOCK; errors. */
@@ -43,5 +47,7 @@ export function srch_compact_run(): i32 {
 }
 
 export function srch_compact_progress(): i32 { return compactProgress; }
+/** The triggers that had an effect. */
+export function srch_compact_fired(): i32 { return compactFired; }
 export function srch_compact_entries(): i32 { return <i32>compactEntries; }
 export function srch_compact_removed(): i32 { return <i32>compactRemoved; }

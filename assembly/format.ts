@@ -124,3 +124,5 @@ export const SB_BYTES: usize = 108;
 export const SB_ENTRIES: usize = 112;
 /** No entry starts behind this byte of the entries. */
 export const SRCH_SAFE_BYTES: i32 = 65398;
+/** An encoded entry at most. */
+export const SRCH_ENTRY_MAX_BYTES: i32 = 26;

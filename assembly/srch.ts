@@ -31,7 +31,8 @@ import { count, N_SRCH_ADD_ENTRY } from './count';
 import {
   HDR_BLKNO, MAGIC_SRCH_BLOCK, MAGIC_SRCH_PARENT, REF_BYTES, SB_BYTES, SB_ENTRIES, SB_FIRST,
   SB_LAST, SB_NR, SB_TAIL, SE_BYTES, SE_ID, SE_INO, SF_BLOCKS, SF_ENTRIES, SF_FIRST, SF_HEIGHT,
-  SF_LAST, SF_REF, SP_REFS, SRCH_PARENT_REFS, SRCH_SAFE_BYTES,
+  SF_LAST, SF_REF, SP_REFS, SRCH_ENTRY_MAX_BYTES, SRCH_PARENT_REFS,
+  SRCH_SAFE_BYTES,
 } from './format';
 import { fnv64 } from './hash';
 import { NAME_WINDOW } from './window';
@@ -72,15 +73,29 @@ function zigZag(from: u64, to: u64): u64 {
   return (d << 1) ^ <u64>(<i64>d >> 63);
 }
 
+/** Bytes that `entry` takes as differences to `prev`, without padding. */
+export function entryLen(prev: usize, entry: usize): i32 {
+  return 2 + lenOf(zigZag(load<u64>(prev), load<u64>(entry))) +
+    lenOf(zigZag(load<u64>(prev, SE_INO), load<u64>(entry, SE_INO))) +
+    lenOf(zigZag(load<u64>(prev, SE_ID), load<u64>(entry, SE_ID)));
+}
+
 /**
- * Writes `entry` at `at` as differences to `prev`. Up to 26 bytes are stored, those
- * behind the end as zeros. @returns the bytes that it takes
+ * Writes `entry` at `at` as differences to `prev`, `pad` bytes longer than they have to be
+ * (as far as eight bytes for each allow). Up to 26 bytes are stored, those behind the end as
+ * zeros. @returns the bytes that it takes
  */
-export function entryEncode(at: usize, prev: usize, entry: usize): i32 {
+export function entryEncode(at: usize, prev: usize, entry: usize, pad: i32): i32 {
   const h = zigZag(load<u64>(prev), load<u64>(entry));
   const i = zigZag(load<u64>(prev, SE_INO), load<u64>(entry, SE_INO));
   const d = zigZag(load<u64>(prev, SE_ID), load<u64>(entry, SE_ID));
-  const hn = lenOf(h), dn = lenOf(d), in_ = lenOf(i);
+  let hn = lenOf(h), dn = lenOf(d), in_ = lenOf(i);
+  if (pad > 0) {
+    const end = hn + dn + in_ + pad;
+    hn = min(8, end - dn - in_);
+    in_ = min(8, end - dn - hn);
+    dn = min(8, end - hn - in_);
+  }
   store<u16>(at, <u16>(hn | (in_ << 4) | (dn << 8)));
   store<u64>(at, h, 2);
   store<u64>(at + <usize>hn, i, 2);
@@ -142,12 +157,8 @@ export function srchFileOk(sfl: usize): bool {
 /** Whether a leaf's counts allow to work with its entries. */
 function leafOk(leaf: usize): bool {
   const bytes = load<u32>(leaf, SB_BYTES);
-  return bytes <= <u32>(SRCH_SAFE_BYTES + ENTRY_MAX_BYTES) && load<u32>(leaf, SB_NR) <= bytes >> 1;
+  return bytes <= <u32>(SRCH_SAFE_BYTES + SRCH_ENTRY_MAX_BYTES) && load<u32>(leaf, SB_NR) <= bytes >> 1;
 }
-
-/** An encoded entry at most. */
-// @ts-ignore: decorator
-@inline const ENTRY_MAX_BYTES: i32 = 26;
 
 /** A leaf for reading. @returns its address, or 0 with `blockErr` */
 export function srchLeaf(sfl: usize, blk: u64): usize {
@@ -222,14 +233,17 @@ export function srchAddLeaf(al: usize, ws: usize, sfl: usize): usize {
 
 const newRoot: usize = memory.data(16, 16);
 
-/** Appends an entry to a leaf of the file; `first` and `last` of both widen to hold it. */
-export function srchPut(sfl: usize, blk: u64, leaf: usize, entry: usize): void {
+/**
+ * Appends an entry to a leaf of the file, `pad` bytes longer than it has to be; `first` and
+ * `last` of both widen to hold it.
+ */
+export function srchPut(sfl: usize, blk: u64, leaf: usize, entry: usize, pad: i32): void {
   const bytes = load<u32>(leaf, SB_BYTES);
   check(bytes <= <u32>SRCH_SAFE_BYTES, C_SRCH_ENTRY);
   const nr = load<u32>(leaf, SB_NR);
   widen(leaf + SB_FIRST, leaf + SB_LAST, entry, nr == 0);
   widen(sfl + SF_FIRST, sfl + SF_LAST, entry, nr == 0 && blk == 0);
-  const len = entryEncode(leaf + SB_ENTRIES + <usize>bytes, leaf + SB_TAIL, entry);
+  const len = entryEncode(leaf + SB_ENTRIES + <usize>bytes, leaf + SB_TAIL, entry, pad);
   entryCopy(leaf + SB_TAIL, entry);
   store<u32>(leaf, nr + 1, SB_NR);
   store<u32>(leaf, bytes + <u32>len, SB_BYTES);
@@ -263,7 +277,7 @@ export function srchAppend(al: usize, ws: usize, sfl: usize, entry: usize): void
     }
   }
   if (leaf == 0) leaf = srchAddLeaf(al, ws, sfl);
-  srchPut(sfl, blk, leaf, entry);
+  srchPut(sfl, blk, leaf, entry, 0);
   blockNoNeed(false);
   count(N_SRCH_ADD_ENTRY);
 }

@@ -18,6 +18,10 @@
  * or cancelled. A leaf of the output is added only when there is an entry to put in it,
  * and room for one is made sure of before an entry is taken.
  *
+ * Two triggers make rare positions happen, for tests of any reader: PAD writes the entries of
+ * a LOG phase so that one starts at SAFE in every full leaf, STOP ends a SORTED piece when an
+ * input has come to SAFE.
+ *
  * Spec: srch.md 5.3, 5.4.
  */
 import { allocLow, allocPrepare, freeMeta } from './alloc_meta';
@@ -26,10 +30,10 @@ import {
 } from './block';
 import {
   EINVAL, ENOSPC, HDR_BLKNO, MAGIC_SRCH_PARENT, NEED_BLOCK, SB_BYTES, SB_ENTRIES, SE_BYTES,
-  SF_BLOCKS, SF_HEIGHT, SF_REF, SRCH_SAFE_BYTES,
+  SB_TAIL, SF_BLOCKS, SF_HEIGHT, SF_REF, SRCH_ENTRY_MAX_BYTES, SRCH_SAFE_BYTES,
 } from './format';
 import {
-  entryCmp, entryCopy, entryDecode, srchAddLeaf, srchFileOk, srchLeaf, srchPrepareLeaf, srchPut,
+  entryCmp, entryCopy, entryDecode, entryLen, srchAddLeaf, srchFileOk, srchLeaf, srchPrepareLeaf, srchPut,
   srchRef, srchSpan,
 } from './srch';
 import { sortAdd, sortBegin, sortEntry, sortNr, sortPassEnd, sortPassNext } from './srch_sort';
@@ -61,6 +65,12 @@ import { sortAdd, sortBegin, sortEntry, sortNr, sortPassEnd, sortPassNext } from
 // @ts-ignore: decorator
 @inline const DONE: i32 = 16;
 
+// triggers
+// @ts-ignore: decorator
+@inline const PAD: i32 = 1;
+// @ts-ignore: decorator
+@inline const STOP: i32 = 2;
+
 /** A part of the work is done; call again. */
 // @ts-ignore: decorator
 @inline const MORE: i32 = 1;
@@ -85,6 +95,12 @@ let al: usize = 0;
 let ws: usize = 0;
 let sc: usize = 0;
 let dirtyMax: i32 = 0;
+/** PAD, STOP, or both. */
+let triggers: i32 = 0;
+/** Those of them that had an effect. */
+export let compactFired: i32 = 0;
+/** SORTED: the piece ends when the entry that is held back is written. */
+let isStopping: bool = false;
 /** The leaf of the output that is being filled, 0: the next entry needs one. */
 let outLeaf: usize = 0;
 /** Leaves read or added, or numbers freed, since the last MORE. */
@@ -126,14 +142,17 @@ const decoded: usize = memory.data(24, 16);
 
 /**
  * Starts a piece of work. Entries of a LOG phase are sorted in a buffer of `bufferBytes`.
- * `dirtyMaxBlocks` bounds the writer set. @returns 0, or an error for a struct that is wrong
+ * `dirtyMaxBlocks` bounds the writer set. `armed`: the triggers. @returns 0, or an error for a
+ * struct that is wrong
  */
 export function compactStart(alloc: usize, wset: usize, compact: usize, dirtyMaxBlocks: i32,
-  buffer: usize, bufferBytes: i32): i32 {
+  armed: i32, buffer: usize, bufferBytes: i32): i32 {
   al = alloc;
   ws = wset;
   sc = compact;
   dirtyMax = dirtyMaxBlocks;
+  compactFired = 0;
+  isStopping = false;
   outLeaf = 0;
   isHeld = false;
   compactProgress = 0;
@@ -147,6 +166,7 @@ export function compactStart(alloc: usize, wset: usize, compact: usize, dirtyMax
   memory.fill(readers, 0, R_BYTES * <usize>SC_INPUTS_MAX);
   sortBegin(buffer, bufferBytes / <i32>SE_BYTES);
   const phase = <i32>load<u8>(sc, SC_FLAGS);
+  triggers = phase == LOG ? armed & PAD : phase == SORTED ? armed & STOP : 0;
   const nr = nrInputs();
   if (nr < 1 || nr > SC_INPUTS_MAX || (phase != LOG && phase != SORTED && phase != DELETE)) {
     return -EINVAL;
@@ -234,9 +254,21 @@ function putEntry(entry: usize): i32 {
     if (e != 0) return e;
     outLeaf = srchAddLeaf(al, ws, sc + SC_OUT);
   }
-  srchPut(sc + SC_OUT, blocksOf(sc + SC_OUT) - 1, outLeaf, entry);
+  const pad = (triggers & PAD) != 0 ? padding(entry) : 0;
+  srchPut(sc + SC_OUT, blocksOf(sc + SC_OUT) - 1, outLeaf, entry, pad);
+  if ((triggers & PAD) != 0 && load<u32>(outLeaf, SB_BYTES) == SRCH_SAFE_BYTES) {
+    compactFired |= PAD;
+  }
   compactEntries++;
   return 0;
+}
+
+/** What lengthens an entry so that it ends at SAFE, or so far before it that the next can. */
+function padding(entry: usize): i32 {
+  const len = entryLen(outLeaf + SB_TAIL, entry);
+  const room = SRCH_SAFE_BYTES - <i32>load<u32>(outLeaf, SB_BYTES);
+  const wanted = room > SRCH_ENTRY_MAX_BYTES ? room - SRCH_ENTRY_MAX_BYTES : room;
+  return wanted > SRCH_ENTRY_MAX_BYTES || wanted < len ? 0 : wanted - len;
 }
 
 // ---- LOG ----
@@ -344,7 +376,12 @@ function loadAt(r: usize, leaf: usize, pos: i32): i32 {
 
 /** The reader's entry leaves it. */
 function passEntry(i: i32): void {
-  store<u64>(input(i), <u64>load<u32>(reader(i), R_NEXT), IN_POS);
+  const pos = load<u32>(reader(i), R_NEXT);
+  store<u64>(input(i), <u64>pos, IN_POS);
+  if (pos == SRCH_SAFE_BYTES && (triggers & STOP) != 0) {
+    isStopping = true;
+    compactFired |= STOP;
+  }
   store<u32>(reader(i), R_EMPTY, R_STATE);
 }
 
@@ -370,6 +407,7 @@ function runSorted(): i32 {
   let e = allocPrepare(al);
   if (e != 0) return e;
   while (true) {
+    if (isStopping) return flushHeld();
     if (steps >= STEP_BLOCKS) return MORE;
     for (let i = 0; i < nrInputs(); i++) {
       if (load<u32>(reader(i), R_STATE) != R_EMPTY) continue;

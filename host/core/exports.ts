@@ -83,9 +83,10 @@ export interface CoreExports extends ItemExports {
   srch_append(al: Ptr, ws: Ptr, sfl: Ptr, entry: Ptr): void;
   srch_append_name(al: Ptr, ws: Ptr, sfl: Ptr, nameLen: number, ino: number, id: number): void;
   srch_height_for(blk: number): number;
-  srch_compact_start(al: Ptr, ws: Ptr, sc: Ptr, dirtyMaxBlocks: number): number;
+  srch_compact_start(al: Ptr, ws: Ptr, sc: Ptr, dirtyMaxBlocks: number, triggers: number): number;
   srch_compact_run(): number;
   srch_compact_progress(): number;
+  srch_compact_fired(): number;
   srch_compact_entries(): number;
   srch_compact_removed(): number;
 }

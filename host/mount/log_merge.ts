@@ -26,6 +26,7 @@ import type { Random } from '../env/random.js';
 import { decode, encode, viewOf } from '../net/messages.js';
 import type { Counters } from '../observe/counters.js';
 import { ERRNO, ScoutfsError, asScoutfsError } from '../observe/errors.js';
+import type { TriggerName } from '../observe/triggers.js';
 
 /** What is merged at a time, if the memory allows: the core needs five times as much. */
 const WINDOW_MAX_BYTES = 2 * 1024 * 1024;
@@ -33,6 +34,9 @@ const WINDOW_SHARE = 1 / 16;
 /** Share of the memory that one job's dirty blocks may fill. */
 const DIRTY_SHARE = 1 / 3;
 const ALLOC_LOW_BLOCKS = 10;
+/** What a merge that is to stop early may make dirty: one leaf is always merged. */
+const PARTIAL_DIRTY_BLOCKS = 1;
+const PARTIAL: TriggerName = 'log_merge_force_partial';
 /** Memory of the core, unless told otherwise. */
 const MEMORY_BYTES = 192 * 1024 * 1024;
 
@@ -41,6 +45,7 @@ export interface MergeOutcome {
   completion: Uint8Array;
   error: ScoutfsError | null;
   blocksWritten: number;
+  fired: readonly TriggerName[];
 }
 
 export class LogMergeWorker {
@@ -69,26 +74,34 @@ export class LogMergeWorker {
     this.core.addCounts(to);
   }
 
-  /** Works on a GET_LOG_MERGE response; the result is what COMMIT_LOG_MERGE carries. */
-  async run(request: Uint8Array): Promise<MergeOutcome> {
+  /**
+   * Works on a GET_LOG_MERGE response; the result is what COMMIT_LOG_MERGE carries. `armed` are
+   * triggers.
+   */
+  async run(request: Uint8Array, armed: readonly TriggerName[] = []): Promise<MergeOutcome> {
     const req = decode(LogMergeRequest, request);
     const done: LogMergeComplete = {
       metaAvail: req.metaAvail, metaFreed: req.metaFreed, root: req.root, start: req.start,
       end: req.end, remain: req.end, rid: req.rid, seq: req.seq, flags: 0,
     };
     try {
-      const blocksWritten = await this.merge(req, done);
-      return { completion: encode(LogMergeComplete, done), error: null, blocksWritten };
+      const dirtyMax = armed.includes(PARTIAL) ? PARTIAL_DIRTY_BLOCKS : this.dirtyMaxBlocks;
+      const blocksWritten = await this.merge(req, done, dirtyMax);
+      return {
+        completion: encode(LogMergeComplete, done), error: null, blocksWritten,
+        fired: armed.includes(PARTIAL) && done.flags === LOG_MERGE_COMP_REMAIN ? [PARTIAL] : [],
+      };
     } catch (e) {
       const completion = encode(LogMergeComplete, {
         ...done, metaAvail: req.metaAvail, metaFreed: req.metaFreed, root: req.root,
         flags: LOG_MERGE_COMP_ERROR,
       });
-      return { completion, error: asScoutfsError(e), blocksWritten: 0 };
+      return { completion, error: asScoutfsError(e), blocksWritten: 0, fired: [] };
     }
   }
 
-  private async merge(req: LogMergeRequest, done: LogMergeComplete): Promise<number> {
+  private async merge(req: LogMergeRequest, done: LogMergeComplete, dirtyMaxBlocks: number):
+  Promise<number> {
     const { core, device } = this;
     const inputs = await this.inputs(req);
     if (inputs.length === 0) return 0;
@@ -97,7 +110,7 @@ export class LogMergeWorker {
     let written = false;
     space.begin(encode(AllocListHead, req.metaAvail), encode(AllocListHead, req.metaFreed));
     try {
-      await this.apply(req, done, space, root, inputs);
+      await this.apply(req, done, space, root, inputs, dirtyMaxBlocks);
       const heads = space.finish();
       const nr = space.dirtyBlocks;
       await space.write();
@@ -117,7 +130,7 @@ export class LogMergeWorker {
 
   /** Runs the core's merge; notes where it stopped if it could not finish. */
   private async apply(req: LogMergeRequest, done: LogMergeComplete, space: TreeSpace, root: Rec,
-    inputs: BtreeRoot[]): Promise<void> {
+    inputs: BtreeRoot[], dirtyMaxBlocks: number): Promise<void> {
     const { core } = this;
     const roots = new Rec(core, inputs.length * BtreeRoot.size);
     const start = new Rec(core, Key.size, keyBytes(req.start));
@@ -126,7 +139,7 @@ export class LogMergeWorker {
     try {
       const subtree = req.flags % 2 === LOG_MERGE_REQUEST_SUBTREE ? 1 : 0;
       core.x.merge_start(space.al, space.ws, root.ptr, roots.ptr, inputs.length, start.ptr, end.ptr,
-        subtree, this.dirtyMaxBlocks, ALLOC_LOW_BLOCKS, this.windowBytes);
+        subtree, dirtyMaxBlocks, ALLOC_LOW_BLOCKS, this.windowBytes);
       const r = await core.runSteps(() => core.x.merge_run(), () => core.x.merge_progress());
       if (r === -ERRNO.ERANGE) {
         core.x.merge_next(start.ptr);

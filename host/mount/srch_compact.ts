@@ -19,6 +19,7 @@ import type { Device } from '../env/device.js';
 import { decode, encode } from '../net/messages.js';
 import type { Counters } from '../observe/counters.js';
 import { C } from '../observe/counters.js';
+import type { TriggerName } from '../observe/triggers.js';
 import type { ScoutfsError } from '../observe/errors.js';
 import { ERRNO, asScoutfsError } from '../observe/errors.js';
 
@@ -28,6 +29,10 @@ const LIST_HEAD_BYTES = 32;
 const META_AVAIL = 0;
 const META_FREED = 32;
 const CALL_AGAIN = 1;
+/** Bits of the core. */
+const TRIGGERS: readonly [bit: number, name: TriggerName][] = [
+  [1, 'srch_compact_logs_pad_safe'], [2, 'srch_merge_stop_safe'],
+];
 
 /** What became of a piece of work. `error` is for the log; the struct says ERROR then. */
 export interface CompactOutcome {
@@ -37,6 +42,7 @@ export interface CompactOutcome {
   /** Entries written to the output, and entries that cancelled each other. */
   entries: number;
   removed: number;
+  fired: readonly TriggerName[];
 }
 
 export class SrchCompactWorker {
@@ -47,10 +53,14 @@ export class SrchCompactWorker {
   constructor(private readonly device: Device, private readonly core: Core,
     private readonly dirtyMaxBlocks: number) {}
 
-  /** Works on an answer of SRCH_GET_COMPACT; the result is for SRCH_COMMIT_COMPACT. */
-  async run(request: Uint8Array, counters?: Counters): Promise<CompactOutcome> {
+  /**
+   * Works on an answer of SRCH_GET_COMPACT; the result is for SRCH_COMMIT_COMPACT. `armed` are
+   * triggers.
+   */
+  async run(request: Uint8Array, counters?: Counters, armed: readonly TriggerName[] = []):
+  Promise<CompactOutcome> {
     try {
-      const done = await this.work(request);
+      const done = await this.work(request, armed);
       counters?.add(C.srch_compact_entry, done.entries);
       counters?.add(C.srch_compact_removed_entry, done.removed);
       counters?.add(C.srch_compact_dirty_block, done.blocksWritten);
@@ -60,11 +70,13 @@ export class SrchCompactWorker {
       counters?.inc(C.srch_compact_error);
       const sc = decode(SrchCompact, request);
       const completion = encode(SrchCompact, { ...sc, flags: sc.flags | SRCH_COMPACT_FLAG_ERROR });
-      return { completion, error: asScoutfsError(e), blocksWritten: 0, entries: 0, removed: 0 };
+      return { completion, error: asScoutfsError(e), blocksWritten: 0, entries: 0, removed: 0,
+        fired: [] };
     }
   }
 
-  private async work(request: Uint8Array): Promise<CompactOutcome> {
+  private async work(request: Uint8Array, armed: readonly TriggerName[]):
+  Promise<CompactOutcome> {
     const { core, device } = this;
     const space = new TreeSpace(core);
     const rec = new Rec(core, SrchCompact.size, request);
@@ -72,7 +84,7 @@ export class SrchCompactWorker {
     let written = false;
     space.begin(head(META_AVAIL), head(META_FREED));
     try {
-      await this.compact(space, rec, decode(SrchCompact, request).flags);
+      await this.compact(space, rec, decode(SrchCompact, request).flags, armed);
       const heads = space.finish();
       const blocksWritten = space.dirtyBlocks;
       await space.write();
@@ -80,8 +92,10 @@ export class SrchCompactWorker {
       written = true;
       core.bytes.set(heads.avail, rec.ptr + META_AVAIL);
       core.bytes.set(heads.freed, rec.ptr + META_FREED);
+      const fired = core.x.srch_compact_fired();
       return {
         completion: rec.get(), error: null, blocksWritten,
+        fired: TRIGGERS.flatMap(([bit, name]) => (fired & bit) !== 0 ? [name] : []),
         entries: core.x.srch_compact_entries(), removed: core.x.srch_compact_removed(),
       };
     } finally {
@@ -92,11 +106,14 @@ export class SrchCompactWorker {
     }
   }
 
-  private async compact(space: TreeSpace, rec: Rec, phase: number): Promise<void> {
+  private async compact(space: TreeSpace, rec: Rec, phase: number,
+    armed: readonly TriggerName[]): Promise<void> {
     const { core } = this;
     const max = phase === SRCH_COMPACT_FLAG_LOG ? this.dirtyMaxBlocks
       : Math.min(PIECE_BLOCKS, this.dirtyMaxBlocks);
-    let r = await core.run(() => core.x.srch_compact_start(space.al, space.ws, rec.ptr, max));
+    const bits = TRIGGERS.reduce((n, [bit, name]) => armed.includes(name) ? n + bit : n, 0);
+    let r = await core.run(() => core.x.srch_compact_start(space.al, space.ws, rec.ptr, max,
+      bits));
     if (r === 0) r = CALL_AGAIN;
     while (r === CALL_AGAIN) {
       r = await core.runSteps(() => core.x.srch_compact_run(),

@@ -3,11 +3,26 @@
  *
  * Armed through the control files `debug/trigger/<name>` (1 arms, 0 disarms), a trigger
  * fires at the next occasion and is disarmed by that. The mount and the thread of its
- * quorum member have a set each; whichever has the code of a trigger asks its own.
+ * quorum member have a set each; whichever has the code of a trigger asks its own. The thread
+ * that merges and compacts is told with each piece of work what is armed, and answers what
+ * has fired.
+ *
+ *   log_merge_force_finalize_ours  the next commit finalizes the log trees: a merge starts
+ *   log_merge_force_partial        a merge of several leaves stops after the first
+ *   reclaim_skip_finalize          a dead mount's log tree is not finalized
+ *   srch_compact_logs_pad_safe     full leaves of the next sorted file have an entry at the
+ *                                  last place where one may start
+ *   srch_force_log_rotate          the next commit rotates the mount's srch file
+ *   srch_merge_stop_safe           a merge of sorted files stops when an input is at that place
+ *   statfs_lock_purge              the next statfs gives idle locks back
+ *
  * Spec: cli.md 3.3.
  */
 
-const MOUNT_TRIGGERS = ['statfs_lock_purge'] as const;
+const MOUNT_TRIGGERS = [
+  'log_merge_force_partial', 'srch_compact_logs_pad_safe', 'srch_merge_stop_safe',
+  'statfs_lock_purge',
+] as const;
 const SERVER_TRIGGERS = [
   'log_merge_force_finalize_ours', 'reclaim_skip_finalize', 'srch_force_log_rotate',
 ] as const;

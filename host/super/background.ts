@@ -14,6 +14,7 @@ import type { Client } from '../mount/client.js';
 import { MergeThread } from './merge_thread.js';
 import type { Log } from '../observe/log.js';
 import type { Counters } from '../observe/counters.js';
+import type { Triggers } from '../observe/triggers.js';
 import { asScoutfsError } from '../observe/errors.js';
 import type { Volume } from '../super.js';
 
@@ -30,6 +31,7 @@ export interface BackgroundDeps {
   vol: Volume;
   scan: OrphanScan;
   counters: Counters;
+  triggers: Triggers;
   orphanDelayMs(): number;
 }
 
@@ -53,7 +55,7 @@ export class BackgroundLoops {
   private readonly thread: MergeThread;
 
   constructor(private readonly d: BackgroundDeps) {
-    this.thread = new MergeThread(d.env, d.vol, d.counters, (what, message) => {
+    this.thread = new MergeThread(d.env, d.vol, d.counters, d.triggers, (what, message) => {
       d.log.warn(`${what === 'merge' ? 'log merge' : 'srch compaction'}: ${message}`);
     });
   }

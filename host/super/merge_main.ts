@@ -19,13 +19,13 @@ export async function runMerges(env: Env, self: Self): Promise<void> {
   const device = await env.openDevice(metaPath);
   const merges = new LogMergeWorker(device, fsid, env.random, memoryBytes);
   const compactions = new SrchCompactWorker(device, merges.core, merges.dirtyMaxBlocks);
-  const work = async ({ what, bytes }: WorkRequest): Promise<WorkAnswer> => {
+  const work = async ({ what, bytes, armed }: WorkRequest): Promise<WorkAnswer> => {
     const counters = new Counters();
     merges.lookAtSize();
-    const { completion, error } = what === 'merge' ? await merges.run(bytes)
-      : await compactions.run(bytes, counters);
+    const { completion, error, fired } = what === 'merge' ? await merges.run(bytes, armed)
+      : await compactions.run(bytes, counters, armed);
     merges.addCounts(counters);
-    return { completion, error: error?.message ?? null, counters: counters.snapshot() };
+    return { completion, error: error?.message ?? null, counters: counters.snapshot(), fired };
   };
   let last = Promise.resolve();
   self.onMessage((request) => {

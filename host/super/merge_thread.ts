@@ -11,6 +11,7 @@ import { decode, encode } from '../net/messages.js';
 import type { Volume } from '../super.js';
 import type { Counters } from '../observe/counters.js';
 import { errnoError } from '../observe/errors.js';
+import type { TriggerName, Triggers } from '../observe/triggers.js';
 
 /** What the thread starts with. */
 export interface MergeThreadData {
@@ -24,6 +25,7 @@ export interface MergeThreadData {
 export interface WorkRequest {
   what: 'merge' | 'compact';
   bytes: Uint8Array;
+  armed: readonly TriggerName[];
 }
 
 /** What the thread answers a request with. */
@@ -33,6 +35,7 @@ export interface WorkAnswer {
   error: string | null;
   /** what it has counted since the answer before */
   counters: Float64Array;
+  fired: readonly TriggerName[];
 }
 
 interface Waiter {
@@ -47,19 +50,19 @@ export class MergeThread {
 
   /** @param failed is told what work failed with */
   constructor(private readonly env: Env, private readonly vol: Volume,
-    private readonly counters: Counters,
+    private readonly counters: Counters, private readonly triggers: Triggers,
     private readonly failed: (what: WorkRequest['what'], message: string) => void) {}
 
   /** Merges; failures of the work are in the completion's flags. @throws when the thread died */
   async merge(request: LogMergeRequest): Promise<LogMergeComplete> {
     return decode(LogMergeComplete,
-      await this.work({ what: 'merge', bytes: encode(LogMergeRequest, request) }));
+      await this.work('merge', encode(LogMergeRequest, request)));
   }
 
   /** Does a piece of a compaction, likewise. @throws when the thread died */
   async compact(request: SrchCompact): Promise<SrchCompact> {
     return decode(SrchCompact,
-      await this.work({ what: 'compact', bytes: encode(SrchCompact, request) }));
+      await this.work('compact', encode(SrchCompact, request)));
   }
 
   async stop(): Promise<void> {
@@ -68,16 +71,17 @@ export class MergeThread {
     await thread?.terminate();
   }
 
-  private async work(request: WorkRequest): Promise<Uint8Array> {
+  private async work(what: WorkRequest['what'], bytes: Uint8Array): Promise<Uint8Array> {
     this.thread ??= this.start();
     const thread = this.thread;
-    const { completion, error, counters } = await new Promise<WorkAnswer>((resolve, reject) => {
+    const answer = await new Promise<WorkAnswer>((resolve, reject) => {
       this.waiting.push({ resolve, reject });
-      thread.post(request);
+      thread.post({ what, bytes, armed: this.triggers.list() });
     });
-    this.counters.addSnapshot(counters);
-    if (error !== null) this.failed(request.what, error);
-    return completion;
+    this.counters.addSnapshot(answer.counters);
+    for (const name of answer.fired) this.triggers.fires(name);
+    if (answer.error !== null) this.failed(what, answer.error);
+    return answer.completion;
   }
 
   private start(): Thread<WorkRequest, WorkAnswer> {

@@ -183,7 +183,7 @@ export class MountClient {
     });
     this.fs = this.makeFs();
     this.loops = new BackgroundLoops({
-      env, log, client: this.client, vol, counters: this.counters,
+      env, log, client: this.client, vol, counters: this.counters, triggers: this.triggers,
       scan: new OrphanScan({
         ...this.openMap.source(this.core),
         usedHere: (ino) => { this.session?.drain.pruneIdle(ino); },

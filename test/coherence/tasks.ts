@@ -5,6 +5,7 @@
  * in other processes. It answers what it saw; a string that begins with "bad:" is something
  * that must not happen. Paths are of the mount that the caller chose.
  */
+import { basename } from 'node:path';
 import { handMade, openHandle } from '../lib/handles.js';
 import * as c from '../lib/syscalls.js';
 
@@ -291,6 +292,17 @@ export const TASKS = {
 
   letGo(): void {
     for (const fd of held.splice(0)) c.close(fd);
+  },
+
+  /** A new directory with files f0, f1 ..., each with so many names for the search files. */
+  setSrchNames(dir: string, files: number, names: number): void {
+    c.ok(c.mkdir(dir));
+    for (let i = 0; i < files; i++) {
+      putFile(`${dir}/f${i}`, '');
+      for (let k = 0; k < names; k++) {
+        c.ok(c.setxattr(`${dir}/f${i}`, `scoutfs.srch.${basename(dir)}.${i}.${k}`, 'v'), 'setxattr');
+      }
+    }
   },
 
   /** Works in a directory. @returns what getcwd and /proc say */

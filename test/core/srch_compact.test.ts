@@ -12,6 +12,7 @@ import {
 import { decodeSrchBlock } from '../../host/disk/srch_decode.js';
 import { SrchCompactWorker } from '../../host/mount/srch_compact.js';
 import type { CompactOutcome } from '../../host/mount/srch_compact.js';
+import type { TriggerName } from '../../host/observe/triggers.js';
 import { decode, encode } from '../../host/net/messages.js';
 import { ScoutfsError } from '../../host/observe/errors.js';
 import { seeded } from '../lib/core.js';
@@ -58,10 +59,11 @@ interface Piece extends CompactOutcome {
   sc: SrchCompact;
 }
 
-async function piece(s: Space, sc: SrchCompact, dirtyMaxBlocks = 400): Promise<Piece> {
+async function piece(s: Space, sc: SrchCompact, dirtyMaxBlocks = 400,
+  armed: readonly TriggerName[] = []): Promise<Piece> {
   s.core.x.blockEvictAll();
   const o = await new SrchCompactWorker(s.dev, s.core, dirtyMaxBlocks)
-    .run(encode(SrchCompact, sc));
+    .run(encode(SrchCompact, sc), undefined, armed);
   return { ...o, sc: decode(SrchCompact, o.completion) };
 }
 
@@ -204,6 +206,41 @@ void t.test('a piece resumes at SAFE', async (t) => {
   t.equal((await piece(s, at(SAFE - 1))).error?.code, 'SRCH_BLOCK', 'not the start of an entry');
   const end = await piece(s, at(SAFE + 10_000));
   t.strictSame([end.sc.flags, end.sc.out.blocks], [SORTED | DONE, 0], 'behind the last entry');
+});
+
+/** Where the last entry of each leaf starts. */
+function lastStarts(dev: Device, f: SrchFile): number[] {
+  return leaves(dev, f).map((v) =>
+    SrchBlock.read(v, 0).entryBytes - ([...decodeSrchBlock(v)].at(-1)?.bytes ?? 0));
+}
+
+void t.test('triggers pad leaves to SAFE and stop there', async (t) => {
+  const pad = 'srch_compact_logs_pad_safe';
+  const stop = 'srch_merge_stop_safe';
+  const s = newSpace();
+  const entries = randomFiles(11, 30_000);
+  const padded: SrchFile[] = [];
+  for (const [i, e] of entries.entries()) {
+    const p = await piece(s, { ...compaction(s, LOG, [await logFile(s, e)]),
+      metaAvail: decode(AllocListHead, writeListBlock(s.dev, LIST_BLKNO + i * 50,
+        LIST_BLKNO + 1 + i * 50, 49)) }, 400, [pad, stop]);
+    t.strictSame([p.error, p.fired], [null, [pad]]);
+    t.strictSame(sortedEntries(s.dev, p.sc.out), oddEntries(e), 'the entries are the same');
+    const starts = lastStarts(s.dev, p.sc.out);
+    t.ok(starts.length >= 2);
+    t.ok(starts.slice(0, -1).every((at) => at === SAFE), `last entries start at ${starts.join()}`);
+    padded.push(p.sc.out);
+  }
+  const odd = oddEntries(entries.flat());
+  const list = (blkno: number): AllocListHead =>
+    decode(AllocListHead, writeListBlock(s.dev, blkno, blkno + 1, 400));
+  const sc = { ...compaction(s, SORTED, padded), metaAvail: list(24_000) };
+  const stopped = await piece(s, sc, 400, [pad, stop]);
+  t.strictSame([stopped.error, stopped.sc.flags, stopped.fired], [null, SORTED, [stop]]);
+  t.equal(stopped.sc.inputs.filter((i) => i.pos === SAFE).length, 1, 'an input is at SAFE');
+  const rest = await piece(s, { ...stopped.sc, metaAvail: list(25_000) });
+  t.strictSame([rest.error, rest.sc.flags, rest.fired], [null, SORTED | DONE, []]);
+  t.strictSame(oddEntries(sortedEntries(s.dev, rest.sc.out)), odd, 'nothing is lost or doubled');
 });
 
 /** A file of leaves as given. */
