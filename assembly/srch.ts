@@ -157,7 +157,8 @@ export function srchFileOk(sfl: usize): bool {
 /** Whether a leaf's counts allow to work with its entries. */
 function leafOk(leaf: usize): bool {
   const bytes = load<u32>(leaf, SB_BYTES);
-  return bytes <= <u32>(SRCH_SAFE_BYTES + SRCH_ENTRY_MAX_BYTES) && load<u32>(leaf, SB_NR) <= bytes >> 1;
+  return bytes <= <u32>(SRCH_SAFE_BYTES + SRCH_ENTRY_MAX_BYTES) &&
+    load<u32>(leaf, SB_NR) <= bytes >> 1;
 }
 
 /** A leaf for reading. @returns its address, or 0 with `blockErr` */

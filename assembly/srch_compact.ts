@@ -33,8 +33,8 @@ import {
   SB_TAIL, SF_BLOCKS, SF_HEIGHT, SF_REF, SRCH_ENTRY_MAX_BYTES, SRCH_SAFE_BYTES,
 } from './format';
 import {
-  entryCmp, entryCopy, entryDecode, entryLen, srchAddLeaf, srchFileOk, srchLeaf, srchPrepareLeaf, srchPut,
-  srchRef, srchSpan,
+  entryCmp, entryCopy, entryDecode, entryLen, srchAddLeaf, srchFileOk, srchLeaf, srchPrepareLeaf,
+  srchPut, srchRef, srchSpan,
 } from './srch';
 import { sortAdd, sortBegin, sortEntry, sortNr, sortPassEnd, sortPassNext } from './srch_sort';
 

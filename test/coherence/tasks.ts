@@ -300,7 +300,8 @@ export const TASKS = {
     for (let i = 0; i < files; i++) {
       putFile(`${dir}/f${i}`, '');
       for (let k = 0; k < names; k++) {
-        c.ok(c.setxattr(`${dir}/f${i}`, `scoutfs.srch.${basename(dir)}.${i}.${k}`, 'v'), 'setxattr');
+        const name = `scoutfs.srch.${basename(dir)}.${i}.${k}`;
+        c.ok(c.setxattr(`${dir}/f${i}`, name, 'v'), name);
       }
     }
   },

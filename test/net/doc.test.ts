@@ -24,7 +24,8 @@ t.test('the table of commands', async (t) => {
 });
 
 t.test('the files it names', async (t) => {
-  const names = [...page.matchAll(/`((?:host|docs|test)\/[^`]+)`/g)].map((m) => m[1] ?? '');
+  const names = [...page.matchAll(/`([a-z_]+\/[^`]+)`/g)].map((m) => m[1] ?? '')
+    .map((name) => /^(host|docs|test)\//.test(name) ? name : join('host', name));
   t.ok(names.length > 20, `${names.length} names`);
   for (const name of names) t.ok(existsSync(join(repoDir, name)), name);
 });
