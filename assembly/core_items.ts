@@ -16,5 +16,6 @@ export { itemBarrier, itemMaxDirtySeq, itemWriteDone } from './item_write';
 export { forestRead, forestReadWeak, forestNextHint, forestSetBloom, forestWrite } from './forest';
 export { bloomBit } from './bloom';
 export { totlAddSeq, totlBegin, totlResolve } from './totl';
-export { itemDirtyItems, itemDirtyPages, itemPages, itemFreePages, pageVerify } from './page';
+export { itemDirtyItems } from './page';
+export { itemDirtyPages, itemPages, itemFreePages, pageVerify } from './pages';
 export { testFill } from './testing';

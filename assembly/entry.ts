@@ -23,7 +23,8 @@ import {
   itemCreateAt, itemDeleteAt, itemNextAt, itemProbeAt, itemTouchAt, nextErr, toWindow,
 } from './item';
 import { keyCopy, keyInc, keySet } from './key';
-import { itemVal, itemValLen, pageReserve } from './page';
+import { itemVal, itemValLen } from './page';
+import { pageReserve } from './pages';
 import { KEY_FOUND, NAME_WINDOW, VAL_WINDOW } from './window';
 
 // @ts-ignore: decorator

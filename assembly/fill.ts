@@ -24,9 +24,9 @@
 import { check, C_PAGE_INVERTED } from './check';
 import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 import {
-  F_PERSISTENT, itemSetFlags, itemSetSeq, itemStoreVal, lruRemove, PAGE_BYTES, PAGE_END,
-  pageAccount, pageAppend, pageAt, pageBefore, pageNewFor,
+  F_PERSISTENT, itemSetFlags, itemSetSeq, itemStoreVal, PAGE_BYTES, PAGE_END, pageAppend,
 } from './page';
+import { lruRemove, pageAccount, pageAt, pageBefore, pageNewFor } from './pages';
 
 /** Room left for later changes in a page that is filled. */
 // @ts-ignore: decorator

@@ -42,7 +42,7 @@ import {
   lockBloomIn, lockCheck, lockCovers, lockDirtySeq, lockEnd, lockFirst, lockModeOf, lockNext,
   LOCK_READ, lockSetBloomIn, LOCK_WRITE,
 } from './lock';
-import { pageFind, pageHole } from './page';
+import { pageFind, pageHole } from './pages';
 import { SRC_FS, SRC_INPUT, SRC_LOG, totlAdd, totlBegin, totlResolve } from './totl';
 import { KEY_B, KEY_FOUND } from './window';
 

@@ -32,10 +32,12 @@ import {
 } from './lock';
 import {
   F_DELETION, F_DELTA, F_PERSISTENT, F_WRITTEN, itemCap, itemFlags, itemSetDirty, itemSetSeq,
-  itemStoreVal, itemVal, itemValLen, pageAccount, pageCoverEmpty, PAGE_END, pageFind,
-  pageHasRoom, pageInit, pageInsert, pageItem, pageMakeRoom, pageNr, pageRemove, pageReserve,
-  pageSearch, searchHit,
+  itemStoreVal, itemVal, itemValLen, PAGE_END, pageHasRoom, pageInsert, pageItem, pageNr,
+  pageRemove, pageSearch, searchHit,
 } from './page';
+import {
+  pageAccount, pageCoverEmpty, pageFind, pageInit, pageMakeRoom, pageReserve,
+} from './pages';
 import { KEY_A, KEY_B, KEY_FOUND, KEY_MISSING, VAL_WINDOW } from './window';
 
 /** The key's range is not in the cache; KEY_MISSING has the key. */

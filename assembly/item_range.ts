@@ -7,10 +7,12 @@ import { check, C_ITEM_DIRTY_INVALIDATED } from './check';
 import { count, N_ITEM_INVALIDATE, N_ITEM_INVALIDATE_PAGE } from './count';
 import { keyCmp, keyCopy, keyDec, keyInc } from './key';
 import {
-  F_DIRTY, itemFlags, pageAccount, pageAt, pageBefore, PAGE_BYTES, pageCount, pageCut,
-  pageDrop, PAGE_END, pageEvict, pageItem, pageNr, pageNrDirty, pageRemove, pageSearch,
-  pageSetStart, pageTrimFree,
+  F_DIRTY, itemFlags, PAGE_BYTES, PAGE_END, pageItem, pageNr, pageNrDirty, pageRemove, pageSearch,
 } from './page';
+import {
+  pageAccount, pageAt, pageBefore, pageCount, pageCut, pageDrop, pageEvict, pageSetStart,
+  pageTrimFree,
+} from './pages';
 import { KEY_A, KEY_B } from './window';
 
 /** Some page covers a part of the range. */

@@ -13,9 +13,10 @@ import { btreeApply } from './btree';
 import { count, N_ITEM_DELTA_WRITTEN, N_ITEM_WRITE_DIRTY } from './count';
 import {
   F_DELETION, F_DELTA, F_DIRTY, F_PERSISTENT, F_WRITTEN, itemClean, itemFlags, itemSeq,
-  itemSetFlags, itemSetWritten, itemVal, itemValLen, lruRemove, pageAccount, pageAt, pageCount,
-  pageItem, pageNr, pageNrDirty, pageNrWritten, pageRemove,
+  itemSetFlags, itemSetWritten, itemVal, itemValLen, pageItem, pageNr, pageNrDirty, pageNrWritten,
+  pageRemove,
 } from './page';
+import { lruRemove, pageAccount, pageAt, pageCount } from './pages';
 
 /** More items are to be written: call again. */
 // @ts-ignore: decorator

@@ -4,7 +4,7 @@
  */
 import { fillBegin, fillDone, fillEnd, fillItem, fillStart } from './fill';
 import { keyCmp, keyCopy, keyInc } from './key';
-import { pageHole } from './page';
+import { pageHole } from './pages';
 import { srchRef } from './srch';
 import { SP_REFS } from './format';
 import { KEY_A, KEY_B } from './window';

@@ -1,7 +1,7 @@
 /**
  * The raw calls of the core's item cache, locks and forest as TypeScript sees them.
  * Meanings are documented where they are written: assembly/lock.ts, item.ts, entry.ts,
- * item_range.ts, item_write.ts, page.ts, forest.ts. test/core/border.test.ts holds this
+ * item_range.ts, item_write.ts, page.ts, pages.ts, forest.ts. test/core/border.test.ts holds this
  * against what the module exports.
  */
 
