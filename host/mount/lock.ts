@@ -29,36 +29,19 @@
  */
 import type { Clock } from '../env/clock.js';
 import type { Key } from '../core/format.js';
-import {
-  FS_ZONE, INODE_INDEX_DATA_SEQ_TYPE, INODE_INDEX_META_SEQ_TYPE, INODE_INDEX_ZONE, LOCK_NULL,
-  LOCK_READ, LOCK_WRITE, LOCK_WRITE_ONLY, LOCK_ZONE, ORPHAN_ZONE, QUOTA_ZONE, XATTR_INDX_ZONE,
-  XATTR_TOTL_ZONE,
-} from '../core/constants.js';
+import { LOCK_NULL, LOCK_READ, LOCK_WRITE, LOCK_WRITE_ONLY } from '../core/constants.js';
 import type { LockPtr } from '../core/items.js';
-import type { LockRange } from '../core/keys.js';
-import {
-  compareKeys, indexLockRange, inodeLockRange, keyBytes, keyToString, orphanLockRange,
-  quotaLockRange,
-  renameLockRange, xattrIndxLockRange, xattrTotlLockRange,
-} from '../core/keys.js';
+import { compareKeys, keyBytes, keyToString } from '../core/keys.js';
 import { C, Counters } from '../observe/counters.js';
 import type { Lock } from '../net/messages.js';
 import { RECOVER_LOCKS_MAX, lockModesValid } from '../net/messages.js';
 import { ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
 import type { Pending } from '../observe/pending.js';
-import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY } from './op.js';
+import type { Invalidation } from './client_lock.js';
+import { ClientLock, byMode, canRead, canWrite, modeServes } from './client_lock.js';
+import { LockKind, groupOf, idOf, idOfKey, rangeOf } from './lock_kinds.js';
 import type { LockMode } from './op.js';
 
-/** What a lock is about. The argument is an inode number, a seq, or 0. */
-export const LockKind = {
-  inode: 0, rename: 1, metaSeqIndex: 2, dataSeqIndex: 3, orphan: 4, totals: 5, xattrIndex: 6,
-  quota: 7,
-} as const;
-export type LockKind = (typeof LockKind)[keyof typeof LockKind];
-
-const KINDS = 8;
-/** inode numbers and seqs per lock: 1024 */
-const GROUP = 1024;
 /** Locks remembered as lately taken away. */
 const TAKEN_MAX = 4096;
 
@@ -94,115 +77,6 @@ export interface LockDeps {
   failed(error: ScoutfsError): void;
 }
 
-interface Invalidation {
-  lock: Lock;
-  answer: (lock: Lock) => void;
-}
-
-/** One lock as this mount knows it. */
-export class ClientLock {
-  mode: LockMode = LOCK_NULL;
-  /** mode before the reduction that is being carried out, or null */
-  invalidatingMode: LockMode | null = null;
-  requestPending = false;
-  /** the mode that is asked for while a request is pending */
-  asked: LockMode = LOCK_NULL;
-  writeSeq = 0;
-  /** Advances whenever what was cached under the lock may have changed; 0: never readable. */
-  refreshGen = 0;
-  /** number of grants to this mount when this one came */
-  grantNr = 0;
-  /** seq of the transaction last dirtied under the lock */
-  dirtiedSeq = 0;
-  readonly users: [number, number, number, number] = [0, 0, 0, 0];
-  waiters: (() => void)[] = [];
-  /** Since when somebody has been waiting; null when nobody is. */
-  waitingSinceMs: number | null = null;
-  /** waiters by the mode they want */
-  readonly waiting: [number, number, number, number] = [0, 0, 0, 0];
-  readonly reductions: Invalidation[] = [];
-  working = false;
-  /** waiters that were woken and have not tried again */
-  retries = 0;
-  /** reads of its items in progress, and who waits for their end */
-  reads = 0;
-  readWaiters: (() => void)[] = [];
-
-  constructor(readonly id: number, readonly kind: LockKind, readonly group: number,
-    readonly range: LockRange, readonly ptr: LockPtr) {}
-
-  /** First inode number of an inode lock's group. */
-  get firstIno(): number {
-    return this.group * GROUP;
-  }
-
-  get hasUsers(): boolean {
-    return this.users[1] + this.users[2] + this.users[3] > 0;
-  }
-
-  get isIdle(): boolean {
-    return !this.requestPending && this.reductions.length === 0 && !this.hasUsers
-      && this.waiters.length === 0 && this.retries === 0 && this.reads === 0;
-  }
-}
-
-/** Does a granted mode serve a user of another? */
-export function modeServes(granted: number, wanted: number): boolean {
-  return granted === wanted || (granted === LOCK_WRITE && wanted === LOCK_READ);
-}
-
-function byMode(n: readonly number[]): string {
-  return `rd ${n[MODE_READ] ?? 0} wr ${n[MODE_WRITE] ?? 0} wo ${n[MODE_WRITE_ONLY] ?? 0}`;
-}
-
-function canRead(mode: number): boolean {
-  return mode === LOCK_READ || mode === LOCK_WRITE;
-}
-
-function canWrite(mode: number): boolean {
-  return mode === LOCK_WRITE || mode === LOCK_WRITE_ONLY;
-}
-
-/** Inodes and seqs are locked in groups of 1024. */
-function groupOf(kind: LockKind, arg: number): number {
-  return kind === LockKind.inode || kind === LockKind.metaSeqIndex
-    || kind === LockKind.dataSeqIndex ? Math.floor(arg / GROUP) : 0;
-}
-
-function rangeOf(kind: LockKind, group: number): LockRange {
-  switch (kind) {
-    case LockKind.inode: return inodeLockRange(group * GROUP);
-    case LockKind.rename: return renameLockRange();
-    case LockKind.metaSeqIndex: return indexLockRange(INODE_INDEX_META_SEQ_TYPE, group * GROUP);
-    case LockKind.dataSeqIndex: return indexLockRange(INODE_INDEX_DATA_SEQ_TYPE, group * GROUP);
-    case LockKind.orphan: return orphanLockRange();
-    case LockKind.totals: return xattrTotlLockRange();
-    case LockKind.xattrIndex: return xattrIndxLockRange();
-    case LockKind.quota: return quotaLockRange();
-  }
-}
-
-function idOf(kind: LockKind, group: number): number {
-  return group * KINDS + kind;
-}
-
-/** Which lock a start key names, or null for none that exists. */
-function idOfKey(key: Key): number | null {
-  const group = (n: bigint): number => Number(n / BigInt(GROUP));
-  switch (key.zone) {
-    case FS_ZONE: return idOf(LockKind.inode, group(key.first));
-    case LOCK_ZONE: return idOf(LockKind.rename, 0);
-    case INODE_INDEX_ZONE:
-      return idOf(key.type === INODE_INDEX_META_SEQ_TYPE
-        ? LockKind.metaSeqIndex : LockKind.dataSeqIndex, group(key.second));
-    case ORPHAN_ZONE: return idOf(LockKind.orphan, 0);
-    case XATTR_TOTL_ZONE: return idOf(LockKind.totals, 0);
-    case XATTR_INDX_ZONE: return idOf(LockKind.xattrIndex, 0);
-    case QUOTA_ZONE: return idOf(LockKind.quota, 0);
-    default: return null;
-  }
-}
-
 /**
  * Whether a grant is what was asked for and a server can have got there: everything but
  * reading on, or becoming the writer, it has to ask back first.
@@ -223,8 +97,8 @@ export class LockClient {
   private grants = 0;
   private recoverOrder: ClientLock[] | null = null;
   private nextRefreshGen = 1;
-  private isShutdown = false;
-  private isForced = false;
+  /** How it ends; null while new uses are granted. */
+  private ending: 'shutdown' | 'forced' | null = null;
 
   private readonly count: Counters;
 
@@ -259,7 +133,7 @@ export class LockClient {
     const lock = this.find(kind, arg);
     const retry = lock !== undefined && lock.retries > 0;
     if (!retry) this.releasePressure();
-    if (lock === undefined || this.isShutdown) return null;
+    if (lock === undefined || this.ending !== null) return null;
     const served = modeServes(lock.mode, mode);
     if (served) {
       this.count.inc(C.lock_lock);
@@ -281,8 +155,11 @@ export class LockClient {
    * @throws (rejects) ESHUTDOWN during unmount, ENOLINK when forced
    */
   request(kind: LockKind, arg: number, mode: LockMode): Promise<void> {
-    if (this.isForced) return Promise.reject(errnoError('ENOLINK', 'the mount was forced down'));
-    if (this.isShutdown) return Promise.reject(errnoError('ESHUTDOWN', 'the mount is going away'));
+    if (this.ending !== null) {
+      return Promise.reject(this.ending === 'forced'
+        ? errnoError('ENOLINK', 'the mount was forced down')
+        : errnoError('ESHUTDOWN', 'the mount is going away'));
+    }
     const lock = this.find(kind, arg) ?? this.create(kind, groupOf(kind, arg));
     if (modeServes(lock.mode, mode)) return Promise.resolve();
     this.count.inc(C.lock_wait);
@@ -440,13 +317,13 @@ export class LockClient {
    * because others may need the locks to unmount.
    */
   shutdown(): void {
-    this.isShutdown = true;
+    this.ending ??= 'shutdown';
     for (const lock of [...this.locks.values()]) this.wake(lock);
   }
 
   /** The forced end: whoever waits for a lock fails, because no server will grant it. */
   force(): void {
-    this.isForced = true;
+    this.ending = 'forced';
     this.shutdown();
   }
 
@@ -519,7 +396,7 @@ export class LockClient {
     const waiters = lock.waiters;
     lock.waiters = [];
     lock.waiting.fill(0);
-    lock.retries += this.isShutdown ? 0 : waiters.length;
+    lock.retries += this.ending === null ? waiters.length : 0;
     for (const w of waiters) w();
     // Whoever has not tried again when this tick's promises have run has given up.
     if (waiters.length > 0) this.deps.clock.after(0, () => { this.endRetries(lock); });
@@ -579,8 +456,10 @@ export class LockClient {
     const held = lock.invalidatingMode ?? LOCK_NULL;
     const from = held === LOCK_NULL ? r.lock.oldMode as LockMode : held;
     const to = r.lock.newMode as LockMode;
-    if (!this.isShutdown) await this.giveUp(lock, from, to);
+    const { ending } = this;
+    if (ending === null) await this.writeBack(lock, from, to);
     if (!canRead(to)) await this.readsEnded(lock);
+    if (ending === null) this.drop(lock, from, to);
     this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
     this.noteTaken(lock.id);
     lock.invalidatingMode = null;
@@ -592,7 +471,8 @@ export class LockClient {
     this.settle(lock);
   }
 
-  private async giveUp(lock: ClientLock, from: LockMode, to: LockMode): Promise<void> {
+  /** What the kernel and the transaction hold of it is made durable, for others to read. */
+  private async writeBack(lock: ClientLock, from: LockMode, to: LockMode): Promise<void> {
     try {
       if (lock.kind === LockKind.inode) await this.deps.drain(lock, from, to);
       if (lock.dirtiedSeq !== 0 && lock.dirtiedSeq === this.deps.transSeq()) {
@@ -603,8 +483,11 @@ export class LockClient {
       // After a forced unmount nothing can be kept any more: the answer is what counts.
       this.deps.failed(asScoutfsError(e));
     }
+  }
+
+  /** What the new mode does not allow to keep. */
+  private drop(lock: ClientLock, from: LockMode, to: LockMode): void {
     if (lock.kind === LockKind.quota && !canRead(to)) this.deps.dropQuotaRules();
-    if (!canRead(to)) await this.readsEnded(lock);
     if (!canRead(from) || to !== LOCK_READ) this.deps.core.invalidate(lock.ptr);
   }
 

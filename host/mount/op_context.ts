@@ -16,8 +16,10 @@
 import type { LockPtr } from '../core/items.js';
 import { assert } from '../observe/errors.js';
 import type { InoPools } from './ino_pool.js';
-import type { ClientLock, LockClient } from './lock.js';
-import { LockKind, modeServes } from './lock.js';
+import type { ClientLock } from './client_lock.js';
+import type { LockClient } from './lock.js';
+import { modeServes } from './client_lock.js';
+import { LockKind } from './lock_kinds.js';
 import type { LockMode, Op } from './op.js';
 import { MODE_READ, MODE_WRITE, MODE_WRITE_ONLY, Wait } from './op.js';
 import type { Trans } from './trans.js';

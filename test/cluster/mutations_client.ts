@@ -10,7 +10,7 @@ import { Trans } from '../../host/mount/trans.js';
 import { Peer } from '../../host/net/peer.js';
 import { MountOpenMap } from '../../host/super/open_map.js';
 import type { Mutation, Open } from './mutation_kit.js';
-import { during, nothing, patch } from './mutation_kit.js';
+import { during, nothing, patch, within } from './mutation_kit.js';
 
 const done = (): Promise<void> => Promise.resolve();
 
@@ -57,7 +57,7 @@ export const CLIENT_MUTATIONS: readonly Mutation[] = [
   {
     name: 'lock-no-commit',
     rule: 'a lock that dirtied the transaction is given up after a commit (lock.md 5)',
-    apply: () => patch(LockClient, 'giveUp', (real) => function f(this: Open, ...args: never[]) {
+    apply: () => patch(LockClient, 'writeBack', (real) => function f(this: Open, ...args: never[]) {
       this['deps'] = { ...this['deps'] as Open, commit: done };
       return real.call(this, ...args);
     }),
@@ -65,9 +65,9 @@ export const CLIENT_MUTATIONS: readonly Mutation[] = [
   {
     name: 'lock-items-stay',
     rule: 'items are dropped with their lock (lock.md 5)',
-    apply: () => patch(LockClient, 'giveUp', (real) => function f(this: Open, ...args: never[]) {
+    apply: () => patch(LockClient, 'drop', (real) => function f(this: Open, ...args: never[]) {
       const { core } = this['deps'] as { core: Open };
-      return during(core, 'invalidate', nothing, () => real.call(this, ...args));
+      return within(core, 'invalidate', nothing, () => real.call(this, ...args));
     }),
   },
   {

@@ -14,7 +14,8 @@
 import { LOCK_NULL, NET_CMD_GET_ROOTS } from '../../host/core/constants.js';
 import { QUORUM_BLKNO, QUORUM_BLOCKS } from '../../host/core/format.js';
 import type { Env } from '../../host/env/env.js';
-import type { ClientLock, LockClient } from '../../host/mount/lock.js';
+import type { ClientLock } from '../../host/mount/client_lock.js';
+import type { LockClient } from '../../host/mount/lock.js';
 import { HEADER_BYTES, commandName, readHeader, viewOf } from '../../host/net/messages.js';
 import { Peer } from '../../host/net/peer.js';
 import { compatible } from '../../host/server/lock_server.js';
@@ -48,8 +49,8 @@ export function noLooks(): Looks {
 /** What the oracles look at inside of a mount's lock client. */
 interface LockTable {
   locks: Map<number, ClientLock>;
-  /** on its way out: everything is committed, nothing uses a lock any more */
-  isShutdown: boolean;
+  /** not null on its way out: everything is committed, nothing uses a lock any more */
+  ending: string | null;
 }
 
 function tableOf(m: SimMount): LockTable {
@@ -91,7 +92,7 @@ export class LockOracle {
   given(rid: bigint, seq: number): void {
     this.looks.writeSeqs += 1;
     for (const m of this.living()) {
-      if (tableOf(m).isShutdown || !m.process.alive()) continue;
+      if (tableOf(m).ending !== null || !m.process.alive()) continue;
       for (const lock of locksOf(m).values()) {
         if (lock.mode === LOCK_NULL || lock.writeSeq < seq) continue;
         this.model.violated(`mount ${rid.toString(16)} is granted a lock with seq ${seq}, although ${
@@ -102,9 +103,9 @@ export class LockOracle {
 }
 
 function compare(m: SimMount, lock: ClientLock, other: SimMount, model: Model): void {
-  const { locks, isShutdown } = tableOf(other);
+  const { locks, ending } = tableOf(other);
   const theirs = locks.get(lock.id);
-  if (theirs === undefined || isShutdown || !other.process.alive()) return;
+  if (theirs === undefined || ending !== null || !other.process.alive()) return;
   const mode = theirs.invalidatingMode ?? theirs.mode;
   if (mode !== LOCK_NULL && !compatible(mode, lock.mode, false)) {
     model.violated(`${m.process.name} was granted lock ${lock.kind}/${lock.group} in mode ${

@@ -3,7 +3,8 @@
  */
 import t from 'tap';
 import { InoPools } from '../../host/mount/ino_pool.js';
-import type { ClientLock, LockClient } from '../../host/mount/lock.js';
+import type { ClientLock } from '../../host/mount/client_lock.js';
+import type { LockClient } from '../../host/mount/lock.js';
 import { MountOp } from '../../host/mount/op_context.js';
 import { MODE_READ, MODE_WRITE, Wait } from '../../host/mount/op.js';
 import type { LockMode } from '../../host/mount/op.js';

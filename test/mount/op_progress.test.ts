@@ -3,7 +3,7 @@
  * is not in use.
  */
 import t from 'tap';
-import { modeServes } from '../../host/mount/lock.js';
+import { modeServes } from '../../host/mount/client_lock.js';
 import type { LockClient } from '../../host/mount/lock.js';
 import type { InoPools } from '../../host/mount/ino_pool.js';
 import type { LockMode } from '../../host/mount/op.js';
