@@ -458,7 +458,8 @@ export class LockClient {
     const to = r.lock.newMode as LockMode;
     const { ending } = this;
     if (ending === null) await this.writeBack(lock, from, to);
-    if (!canRead(to)) await this.readsEnded(lock);
+    // In a loop: nothing may begin a read between its end and the drop.
+    while (!canRead(to) && lock.reads > 0) await this.readsEnded(lock);
     if (ending === null) this.drop(lock, from, to);
     this.deps.core.setMode(lock.ptr, to, lock.writeSeq);
     this.noteTaken(lock.id);
@@ -492,8 +493,8 @@ export class LockClient {
   }
 
   /** Reads wait for the server, the device and commits, never for locks. */
-  private async readsEnded(lock: ClientLock): Promise<void> {
-    while (lock.reads > 0) await new Promise<void>((go) => { lock.readWaiters.push(go); });
+  private readsEnded(lock: ClientLock): Promise<void> {
+    return new Promise((resolve) => { lock.readWaiters.push(resolve); });
   }
 
   private noteTaken(id: number): void {
