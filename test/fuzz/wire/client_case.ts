@@ -67,6 +67,8 @@ class ClientCase {
   private readonly relay: Relay;
   private readonly log: Log;
   private readonly misleads: boolean;
+  /** The mount took something untrue for true: others may be harmed, as by any such server. */
+  private misled: boolean;
   private readonly numbers: Numbers;
   private evil = false;
   /** Whether every message since the last close was as long as it said. */
@@ -78,7 +80,7 @@ class ClientCase {
   constructor(seed: number, private readonly say: (line: string) => void) {
     this.world = new RelayedWorld(seed);
     this.below = this.world.below;
-    this.misleads = this.below(4) === 0;
+    this.misleads = this.misled = this.below(4) === 0;
     this.relay = new Relay(this.below, {
       change: (d) => this.change(d),
       delivered: (d, deliver, isClosed) => { this.delivered(d, deliver, isClosed); },
@@ -138,7 +140,7 @@ class ClientCase {
     await world.clock.until(victim.client.destroy(), FORCE_LIMIT_MS);
     victim.crash();
     if (this.result.logLines > LOG_LINES_MAX) throw new Error(`${this.result.logLines} log lines`);
-    if (this.misleads) return;
+    if (this.misled) return;
     this.last = 'the other mount goes on';
     await world.clock.until((async () => {
       await honest.kernel.writeFile(ROOT_INO, 'after', new Uint8Array(100));
@@ -211,7 +213,10 @@ class ClientCase {
     this.framed &&= d.dataLen === null || d.dataLen === d.payload.length;
     if (isClosed()) return;
     const before = this.state();
+    const { grantNr } = this.victim.client.locks;
     deliver();
+    // a grant that the server did not give, or with another seq
+    this.misled ||= d.changed.length > 0 && this.victim.client.locks.grantNr !== grantNr;
     this.say(`${this.last}${isClosed() ? ': closed' : ''}`);
     if (!isClosed()) return;
     this.result.closed += 1;
@@ -239,6 +244,7 @@ class ClientCase {
       return;
     }
     const d = this.invented();
+    d.changed.push('invented');
     if (below(3) === 0) mutate(below, d, this.numbers);
     link.deliver(d);
   }
