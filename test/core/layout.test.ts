@@ -78,6 +78,7 @@ const CONSTANTS: [name: string, upstream: string][] = [
   ['ZONE_FREE_ORDER', 'SCOUTFS_FREE_EXTENT_ORDER_ZONE'],
   ['SRCH_PARENT_REFS', 'SCOUTFS_SRCH_PARENT_REFS'],
   ['SRCH_SAFE_BYTES', 'SCOUTFS_SRCH_BLOCK_SAFE_BYTES'],
+  ['SRCH_ENTRY_MAX_BYTES', 'SCOUTFS_SRCH_ENTRY_MAX_BYTES'],
 ];
 
 t.test('offsets and sizes are those of the structures', { skip }, (t) => {
