@@ -152,10 +152,9 @@ Ctrl-C unmounts all of them. The volume stays in ${this.folder}.
       await unmountFuse(m.mountPoint, true).catch(() => undefined);
       if (!await this.hasLeft(m, before)) await this.force(m);
     }));
-    for (const m of mounts) {
-      await unmountFuse(m.mountPoint, true).catch(() => undefined);
-      await detachControl(controlDirOf(m.ident));
-    }
+    for (const m of mounts) await detachControl(controlDirOf(m.ident));
+    // Also those that died: of one that was fenced only its dead mount is left.
+    for (const n of this.nodes) await unmountFuse(n.dir, true).catch(() => undefined);
   }
 
   /** Waits for a node's own end, until it takes too long or somebody insists. */
