@@ -117,13 +117,22 @@ export function itemFreePages(): i32 {
 
 // ---- memory -----------------------------------------------------------------
 
+function setAside(page: usize): void {
+  store<u32>(page, <u32>freeHead);
+  freeHead = page;
+  nrFree++;
+}
+
+/** One of the pages that are set aside; there must be one. */
+function takeAside(): usize {
+  const page = freeHead;
+  freeHead = <usize>load<u32>(page);
+  nrFree--;
+  return page;
+}
+
 function pageAlloc(): usize {
-  if (freeHead != 0) {
-    const page = freeHead;
-    freeHead = <usize>load<u32>(page);
-    nrFree--;
-    return page;
-  }
+  if (freeHead != 0) return takeAside();
   return nrPages + nrFree < maxPages ? heapAlloc(PAGE_BYTES) : 0;
 }
 
@@ -133,9 +142,7 @@ function pageRelease(page: usize): void {
     heapFree(page, PAGE_BYTES);
     return;
   }
-  store<u32>(page, <u32>freeHead);
-  freeHead = page;
-  nrFree++;
+  setAside(page);
 }
 
 /** Sets pages aside. @returns true when at least `count` are */
@@ -143,21 +150,14 @@ export function pageReserve(count: i32): bool {
   while (nrFree < count && nrPages + nrFree < maxPages) {
     const page = heapAlloc(PAGE_BYTES);
     if (page == 0) return false;
-    store<u32>(page, <u32>freeHead);
-    freeHead = page;
-    nrFree++;
+    setAside(page);
   }
   return nrFree >= count;
 }
 
 /** Gives set-aside pages beyond the usual few back to the heap. */
 export function pageTrimFree(): void {
-  while (nrFree > KEEP_FREE) {
-    const page = freeHead;
-    freeHead = <usize>load<u32>(page);
-    nrFree--;
-    heapFree(page, PAGE_BYTES);
-  }
+  while (nrFree > KEEP_FREE) heapFree(takeAside(), PAGE_BYTES);
 }
 
 // ---- age --------------------------------------------------------------------
