@@ -55,6 +55,9 @@ void t.test('three nodes', { skip, timeout: TIMEOUT_MS }, async (tt) => {
   // One node dies, another one is in use when it has to go.
   process.kill(pidOf(rig, node(2)), 'SIGKILL');
   await eventually('its end', () => pidOf(rig, node(2)) === 0);
+  // Its record goes when it is fenced; its mount stays.
+  await eventually('its fencing', () =>
+    fs.readdirSync(rig.run).filter((name) => name.startsWith('f.')).length === 2, LONG_MS);
   const fd = fs.openSync(join(node(1), 'file'), 'r');
   demo.child.kill('SIGINT');
   demo.child.kill('SIGINT');
