@@ -211,18 +211,18 @@ export class FileSystem implements VfsOps {
   }
 
   create(op: Op, call: Call, dir: number, name: Name, mode: number, umask: number,
-    _flags: number, out: EntryOut, open: OpenOut): void {
+    flags: number, out: EntryOut, open: OpenOut): void {
     const what = { mode: typed(mode, S_IFREG), umask, rdev: 0 };
     this.entry(this.dirs.make(op, call, dir, name, what), out);
-    open.fh = 0;
+    open.fh = flags;
   }
 
-  tmpfile(op: Op, call: Call, dir: number, mode: number, umask: number, _flags: number,
+  tmpfile(op: Op, call: Call, dir: number, mode: number, umask: number, flags: number,
     out: EntryOut, open: OpenOut): void {
     const inode = this.dirs.tmpfile(op, call, dir, typed(mode, S_IFREG), umask);
     this.unlinked.add(inode.ino);
     this.entry(inode, out);
-    open.fh = 0;
+    open.fh = flags;
   }
 
   unlink(op: Op, _call: Call, dir: number, name: Name): void {
@@ -250,10 +250,12 @@ export class FileSystem implements VfsOps {
     const inode = this.inodes.read(op.lockInode(ino, mode), ino, this.scratch);
     this.cx.openMap.set(ino);
     out.direct = inode.offlineBlocks > 0;
+    // All that a handle has to remember.
+    out.fh = flags;
   }
 
   release(): void {
-    // Handles have no state here: the dispatcher counts them and calls `evict`.
+    // Handles have no state but their number: the dispatcher counts them and calls `evict`.
   }
 
   read(op: Op, call: Call, ino: number, read: ReadIn): Uint8Array | Promise<Uint8Array> {

@@ -13,6 +13,7 @@
  *  resize_devices 16: new_total_meta_blocks 8, new_total_data_blocks 8
  *    entry 24:      id 8, blocks 8, type 1 (0), bit 0 metadata bit 1 available 1, pad 6
  *
+ * The handle's number is what its file was opened with (fs.ts): EBADF where reading asks for it.
  * Every other command is ENOTTY. Results that others have to be asked for can be waited
  * for interruptibly; memory of callers is only touched afterwards, without any lock and
  * without leaving the request (env/caller_mem.ts). Source: ioctl.md 3 and 5,
@@ -109,6 +110,7 @@ export class Ioctls {
   }
 
   private resizeDevices(call: Call, req: IoctlIn): void {
+    if (!opensForReading(req.fh)) throw errnoError('EBADF');
     if (!this.d.isAdmin(call)) throw errnoError('EPERM');
     const arg = structIn(req, RESIZE_DEVICES_BYTES);
     const [meta, data] = [arg.getBigUint64(0, true), arg.getBigUint64(8, true)];
@@ -131,6 +133,11 @@ export class Ioctls {
     if (BigInt(pools.length) > arg.getBigUint64(8, true)) throw errnoError('EOVERFLOW');
     return this.allocDetailOut(call, arg.getBigUint64(0, true), pools, out);
   }
+}
+
+/** FMODE_READ of what a file was opened with. O_ACCMODE 3 opens for nothing but ioctls. */
+function opensForReading(openFlags: number): boolean {
+  return ((openFlags + 1) & 1) !== 0;
 }
 
 function structIn(req: IoctlIn, lenBytes: number): DataView {

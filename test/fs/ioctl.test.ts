@@ -2,6 +2,7 @@
  * Ioctls whose answers are made elsewhere: numbers and layouts of the vectors, the caller's
  * memory, and waiting.
  */
+import { constants as O } from 'node:fs';
 import koffi from 'koffi';
 import t from 'tap';
 import { CallerMemory } from '../../host/env/caller_mem.js';
@@ -36,11 +37,11 @@ const NO_INODES = null as unknown as Inodes;
 
 /** Runs an ioctl as the dispatcher does. @returns the result or the errno's name */
 async function run(ioctls: Ioctls, call: Call, cmd: number, input: Uint8Array, outMaxBytes: number,
-  out: IoctlOut): Promise<number | string> {
+  out: IoctlOut, fh = 0): Promise<number | string> {
   for (;;) {
     try {
       await ioctls.run({} as Op, call, 1,
-        { fh: 0, cmd, arg: 0n, input, outMaxBytes, isDir: false }, out);
+        { fh, cmd, arg: 0n, input, outMaxBytes, isDir: false }, out);
       return out.result;
     } catch (e) {
       const failed = e instanceof Wait
@@ -139,8 +140,13 @@ t.test('resize_devices', async (t) => {
   t.equal(await ask(4n, 0n), 'EINVAL', 'what the server says');
   t.equal(await ask(2n ** 60n, 0n), 'EINVAL', 'more than anybody can count');
   t.equal(await run(served, call, IOC_RESIZE_DEVICES, new Uint8Array(8), 0, out), 'EINVAL');
+  const opened = (flags: number): Promise<number | string> =>
+    run(served, call, IOC_RESIZE_DEVICES, arg(5n, 7n), 0, out, flags);
+  t.equal(await opened(O.O_WRONLY | O.O_APPEND), 'EBADF', 'not opened for reading');
+  t.equal(await opened(O.O_WRONLY | O.O_RDWR), 'EBADF', 'opened for nothing but ioctls');
   admin = false;
-  t.equal(await ask(5n, 7n), 'EPERM');
+  t.equal(await opened(O.O_RDWR), 'EPERM', 'opened for reading, too');
+  t.equal(await opened(O.O_WRONLY), 'EBADF', 'which is looked at first');
   t.same(asked, [[5, 7], [4, 0]], 'each request is sent once');
 });
 

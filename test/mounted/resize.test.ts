@@ -6,6 +6,9 @@
 import * as fs from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
+import { ioctl } from '../../host/env/ioctl.js';
+import { IOC_RESIZE_DEVICES } from '../../host/fs/ioctl.js';
+import type { ScoutfsError } from '../../host/observe/errors.js';
 import type { ClusterNode } from '../lib/clustermounts.js';
 import { ClusterMounts } from '../lib/clustermounts.js';
 import { skipWithoutFuse } from '../lib/mounted.js';
@@ -17,6 +20,8 @@ const MIB = 1 << 20;
 const GIB = 1024 ** 3;
 const META_BLOCK_BYTES = 65536;
 const DATA_BLOCK_BYTES = 4096;
+/** struct scoutfs_ioctl_resize_devices of no change. */
+const NOTHING = new Uint8Array(16);
 
 interface Device {
   total: number;
@@ -54,6 +59,31 @@ async function refused(tt: Test, n: ClusterNode, bytes: [number, number]): Promi
   tt.strictSame(await totals(n), before, 'and nothing has changed');
 }
 
+function answerOf(call: () => number): string {
+  try {
+    return String(call());
+  } catch (e) {
+    return (e as ScoutfsError).errno;
+  }
+}
+
+/** The ioctl asks for a descriptor that reads; `NOTHING` changes nothing. */
+function descriptors(tt: Test, n: ClusterNode): void {
+  const answer = (flags: number): string => {
+    const fd = c.ok(c.open(n.p('modes'), flags, 0o644));
+    const result = answerOf(() => ioctl(fd, IOC_RESIZE_DEVICES, NOTHING));
+    c.close(fd);
+    return result;
+  };
+  const { O } = c;
+  tt.equal(answer(O.WRONLY | O.CREAT | O.EXCL), 'EBADF', 'created for writing only');
+  tt.equal(answer(O.WRONLY | O.APPEND), 'EBADF', 'opened for writing only');
+  tt.equal(answer(O.RDWR), '0');
+  tt.equal(answer(O.RDONLY), '0');
+  tt.equal(answer(O.WRONLY | O.RDWR), 'EBADF', 'opened for nothing but ioctls');
+  fs.unlinkSync(n.p('modes'));
+}
+
 /** A file that is too large for what there was, preallocated here and used there. */
 function useNewSpace(tt: Test, here: ClusterNode, there: ClusterNode, lenBytes: number): void {
   const fd = c.ok(c.open(here.p('large'), c.O.RDWR | c.O.CREAT, 0o644));
@@ -88,6 +118,7 @@ void t.test('devices grow under a cluster', { skip, timeout: LIMIT_MS }, async (
   await other.must('resize-devices', '-p', other.mnt, '-m', String(metaBytes), '-d', '0');
   tt.strictSame(await totals(other), before, 'nothing, equal sizes and 0 change nothing');
   await refused(tt, other, bytes);
+  descriptors(tt, other);
 
   const [, data] = await df(leader);
   fs.truncateSync(cluster.meta, 2 * metaBytes);
