@@ -116,6 +116,7 @@ let fsid: u64 = 0;
 let blknoEnd: u64 = 0;
 let needNr: i32 = 0;
 let noNeed: bool = false;
+let staleNext: bool = false;
 let rng0: u64 = 1;
 let rng1: u64 = 2;
 let rng2: u64 = 3;
@@ -361,6 +362,9 @@ export function blockRead(ref: usize, magic: u32): usize {
   return e == 0 ? 0 : <usize>load<u32>(e, E_SLOT);
 }
 
+/** Makes the next block that is used from the cache count as stale: see triggers.ts. */
+export function blockStaleNext(): void { staleNext = true; }
+
 function readEntry(ref: usize, magic: u32): usize {
   const blkno = load<u64>(ref, REF_BLKNO);
   const seq = load<u64>(ref, REF_SEQ);
@@ -376,6 +380,11 @@ function readEntry(ref: usize, magic: u32): usize {
     if (noNeed) blockErr = NEED_BLOCK;
     else need(e);
     return 0;
+  }
+  if (staleNext && !noNeed && (flags & F_DIRTY) == 0) {
+    staleNext = false;
+    store<u32>(e, flags & ~F_FRESH, E_FLAGS);
+    return staleEntry(e, blkno, CORRUPT_STALE_HEADER);
   }
   const b = <usize>load<u32>(e, E_SLOT);
   if (!headerMatches(b, magic, blkno, seq)) return staleEntry(e, blkno, CORRUPT_STALE_HEADER);

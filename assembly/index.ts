@@ -13,7 +13,7 @@ export { countersAt } from './count';
 export * from './core';
 export {
   blockReadDone, blockUnpin, blockIsReading, blockNeedNr, blockNrDirty, blockNrFree, blockForget,
-  blockEvictAll, wsetForget, wsetList, wsetCount, corruptId, corruptBlkno,
+  blockEvictAll, blockStaleNext, wsetForget, wsetList, wsetCount, corruptId, corruptBlkno,
 } from './block';
 export * from './core_items';
 export * from './core_srch';

@@ -49,6 +49,8 @@ export interface CoreOptions {
   mergeWindowBytes?: number;
   /** Count every call of an export in `stats.crossings`; costs a function call each. */
   countCrossings?: boolean;
+  /** Asked by each call: whether the next block in the cache is to be taken for stale. */
+  staleNext?: () => boolean;
   /** A core invariant is broken: nothing of this instance may reach a device any more. */
   onBroken?: (error: ScoutfsError) => void;
 }
@@ -68,6 +70,7 @@ export class Core {
   /** What has been counted in all, and how much of that `addCounts` has told. */
   private readonly counts: Float64Array;
   private readonly told = new Float64Array(CORE_COUNTERS.length);
+  private readonly staleNext: (() => boolean) | null;
   private readonly reads = new Map<Ptr, Promise<ScoutfsError | null>>();
   private device: Device | null = null;
   private broken: ScoutfsError | null = null;
@@ -78,6 +81,7 @@ export class Core {
 
   constructor(random: Random, opts: CoreOptions = {}) {
     const memoryBytes = opts.memoryBytes ?? 256 * 1024 * 1024;
+    this.staleNext = opts.staleNext ?? null;
     const pages = Math.floor(memoryBytes / WASM_PAGE_BYTES);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     registerAligned(memory.buffer);
@@ -150,6 +154,7 @@ export class Core {
    */
   run(fn: () => number): number | Promise<number> {
     this.stats.calls += 1;
+    if (this.staleNext?.() === true) this.x.blockStaleNext();
     const r = fn();
     return r === NEED_BLOCK ? this.runMissing(fn) : this.noted(r);
   }

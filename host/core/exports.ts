@@ -28,6 +28,7 @@ export interface CoreExports extends ItemExports {
   blockNrDirty(): number;
   blockNrFree(): number;
   blockEvictAll(): number;
+  blockStaleNext(): void;
   wsetForget(wset: Ptr, written: boolean | number): void;
   wsetList(wset: Ptr, from: number, max: number, out: Ptr): number;
   wsetCount(wset: Ptr): number;

@@ -7,6 +7,10 @@
  * that merges and compacts is told with each piece of work what is armed, and answers what
  * has fired.
  *
+ *   alloc_fill_freed_list          the next two commits of the server leave no room in its
+ *                                  lists of freed blocks
+ *   block_remove_stale             the next block that is used from a cache is dropped as if
+ *                                  it were stale, and read again
  *   log_merge_force_finalize_ours  the next commit finalizes the log trees: a merge starts
  *   log_merge_force_partial        a merge of several leaves stops after the first
  *   reclaim_skip_finalize          a dead mount's log tree is not finalized
@@ -24,17 +28,24 @@ const MOUNT_TRIGGERS = [
   'statfs_lock_purge',
 ] as const;
 const SERVER_TRIGGERS = [
-  'log_merge_force_finalize_ours', 'reclaim_skip_finalize', 'srch_force_log_rotate',
+  'alloc_fill_freed_list', 'log_merge_force_finalize_ours', 'reclaim_skip_finalize',
+  'srch_force_log_rotate',
 ] as const;
+/** Of whichever comes first. */
+const COMMON_TRIGGERS = ['block_remove_stale'] as const;
 
-/** Those of upstream's that exist here. */
-export const TRIGGER_NAMES = [...MOUNT_TRIGGERS, ...SERVER_TRIGGERS] as const;
+export const TRIGGER_NAMES = [...MOUNT_TRIGGERS, ...SERVER_TRIGGERS, ...COMMON_TRIGGERS] as const;
 
 export type TriggerName = (typeof TRIGGER_NAMES)[number];
 
-/** Whether the code of a trigger is the server's. */
+/** Whether the mount has code of a trigger. */
+export function isMountTrigger(name: TriggerName): boolean {
+  return !(SERVER_TRIGGERS as readonly string[]).includes(name);
+}
+
+/** Whether the server has code of a trigger. */
 export function isServerTrigger(name: TriggerName): boolean {
-  return (SERVER_TRIGGERS as readonly string[]).includes(name);
+  return !(MOUNT_TRIGGERS as readonly string[]).includes(name);
 }
 
 export class Triggers {

@@ -36,6 +36,7 @@ import { writeSuper } from '../disk/super.js';
 import type { Device } from '../env/device.js';
 import { C, type Counters } from '../observe/counters.js';
 import { ERRNO, ScoutfsError, asScoutfsError, assert, errnoError } from '../observe/errors.js';
+import { fillFreedList } from './fill_freed.js';
 import { SuperRec, aRootTotal } from './records.js';
 
 /** What one hold may use, of blocks to allocate and of room for freed ones. */
@@ -49,6 +50,8 @@ const ROOM_COMMITS_MAX = 4;
 const FILL_LO_BLOCKS = 4092;
 const FILL_TARGET_BLOCKS = 8185;
 const LIST_HEAD_BYTES = 32;
+/** The two of the super block that are used in turn. */
+const FREED_LISTS = 2;
 
 interface Waiter {
   resolve: () => void;
@@ -106,6 +109,8 @@ export interface CommitDeps {
   counters: Counters;
   /** Metadata blocks kept back (server.md 6.1). */
   reservedBlocks(): number;
+  /** Asked by each commit: whether it and the next one are to fill their freed lists. */
+  fillsFreed?: () => boolean;
   /** Nothing can be committed any more; called once. */
   failed(error: ScoutfsError): void;
 }
@@ -118,6 +123,7 @@ export class Commits {
   private active: number;
   private availTree: number;
   private busy = false;
+  private fillsLeft = 0;
   private dead: ScoutfsError | null = null;
   private stopping = false;
   private readonly queue: Waiter[] = [];
@@ -310,6 +316,8 @@ export class Commits {
     const { core, device, counters } = this.deps;
     if (this.dead !== null) throw this.dead;
     counters.inc(C.server_commit_worker);
+    if (this.deps.fillsFreed?.() === true) this.fillsLeft = FREED_LISTS;
+    if (this.fillsLeft > 0) await this.fillFreed();
     await this.recycle();
     const heads = this.space.finish();
     core.bytes.set(heads.avail, this.sup.serverMetaAvail(this.active));
@@ -328,6 +336,13 @@ export class Commits {
     this.active = 1 - this.active;
     if (this.willSwap) this.availTree = 1 - this.availTree;
     this.begin();
+  }
+
+  /** Trigger alloc_fill_freed_list: frees blocks until the active list has no room to spare. */
+  private async fillFreed(): Promise<void> {
+    this.fillsLeft -= 1;
+    await fillFreedList(this.space, this.metaAvail, HOLD_BLOCKS);
+    this.deps.counters.inc(C.alloc_freed_fill);
   }
 
   /** Refills and empties the lists that the next transaction will use. */

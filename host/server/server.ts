@@ -276,8 +276,10 @@ export class Server {
       note: (message) => { log.info(`server: ${message}`); },
     }, counters);
     const reservedBlocks = (): number => reservedMetaBlocks(net.clientCount);
+    const triggers = this.deps.triggers ?? new Triggers();
     const commits = new Commits({
       core, device: metaDevice, counters, reservedBlocks,
+      fillsFreed: () => triggers.fires('alloc_fill_freed_list'),
       failed: (e) => { this.fail('cannot commit', e); },
     }, sb);
     const mounted = new MountedClients(core, commits);
@@ -285,7 +287,7 @@ export class Server {
     const context: ServerContext = {
       core, metaDevice, dataDevice, commits, mounted, clock: env.clock, log, counters,
       options: this.deps.options ?? SERVER_OPTIONS, reservedBlocks,
-      triggers: this.deps.triggers ?? new Triggers(),
+      triggers,
       send: (rid, cmd, payload, done) => { net.send(rid, cmd, payload, done); },
     };
     const recovery = new Recovery(env.clock, () => { services.recoveryFinished(); },

@@ -73,7 +73,10 @@ export function makeServer(p: ServerParts, term: number, events: ServerEvents): 
     server.fencesChanged();
     events.fences(fences.list());
   });
-  const core = new Core(p.env.random, { memoryBytes: p.coreMemoryBytes });
+  const core = new Core(p.env.random, {
+    memoryBytes: p.coreMemoryBytes,
+    staleNext: () => p.triggers.fires('block_remove_stale'),
+  });
   const server: Server = new Server({
     env: p.env, core,
     metaDevice: p.metaDevice, dataDevice: p.dataDevice, fsid: p.fsid, fmtVers: p.fmtVers,

@@ -118,8 +118,8 @@ export class MountClient {
     const { options, metaSuper: sb, metaDevice, dataDevice } = vol;
     const memoryBytes = options.coreMemoryMb * MIB;
     this.core = new Core(env.random, {
-      memoryBytes, slotShare: SLOT_SHARE, onBroken: broken,
-      countCrossings: vol.countCrossings,
+      memoryBytes, slotShare: SLOT_SHARE, onBroken: broken, countCrossings: vol.countCrossings,
+      staleNext: () => this.triggers.fires('block_remove_stale'),
     });
     this.lookAtSizes();
     assert(this.core.x.itemInit(memoryBytes * ITEM_SHARE) !== 0, 'memory for items');

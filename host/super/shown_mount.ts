@@ -9,7 +9,8 @@ import { errnoError } from '../observe/errors.js';
 import type { Log } from '../observe/log.js';
 import type { Pending } from '../observe/pending.js';
 import { pendingLine } from '../observe/pending.js';
-import { isServerTrigger } from '../observe/triggers.js';
+import type { TriggerName } from '../observe/triggers.js';
+import { isMountTrigger, isServerTrigger } from '../observe/triggers.js';
 import type { Volume } from '../super.js';
 import { MembersView } from './members.js';
 import type { MountClient } from './mount_client.js';
@@ -17,6 +18,23 @@ import type { ShownMount } from './mount_files.js';
 
 /** How long the thread of the quorum member may take to say what waits in it. */
 const THREAD_LIMIT_MS = 1000;
+
+function armTrigger(client: MountClient, name: TriggerName, on: boolean): void {
+  if (isMountTrigger(name)) client.triggers.arm(name, on);
+  if (isServerTrigger(name)) client.member?.armTrigger(name, on);
+}
+
+/** Whether it has not fired yet. What fired in one place is disarmed in the other one. */
+async function isArmed(client: MountClient, name: TriggerName): Promise<boolean> {
+  if (isMountTrigger(name) && !client.triggers.isArmed(name)) {
+    armTrigger(client, name, false);
+    return false;
+  }
+  if (!isServerTrigger(name) || client.member === null) return true;
+  const { armed } = await client.member.state();
+  if (!armed.includes(name)) armTrigger(client, name, false);
+  return armed.includes(name);
+}
 
 /** Our waits and those of our server; a thread that does not answer is a wait as well. */
 async function pendingText(client: MountClient, clock: Clock): Promise<string> {
@@ -63,13 +81,12 @@ ShownMount {
     dropWeakItems: () => { client.weak.drop(); },
     dropQuotaChecks: () => { client.fs.quotas.dropResults(); },
     lockLines: () => client.locks.describe(),
-    isArmed: async (name) => isServerTrigger(name)
-      ? (await client.member?.state())?.armed.includes(name) === true
-      : client.triggers.isArmed(name),
+    isArmed: (name) => isArmed(client, name),
     arm(name, on) {
-      if (!isServerTrigger(name)) client.triggers.arm(name, on);
-      else if (client.member !== null) client.member.armTrigger(name, on);
-      else throw errnoError('EINVAL', `${name}: this mount has no server`);
+      if (!isMountTrigger(name) && client.member === null) {
+        throw errnoError('EINVAL', `${name}: this mount has no server`);
+      }
+      armTrigger(client, name, on);
     },
     async serverView(name) {
       if (name === 'pending') return pendingText(client, clock);

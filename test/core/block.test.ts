@@ -8,6 +8,7 @@ import { crc32c } from '../../host/core/crc32c.js';
 import { AllocListHead, BlockRef } from '../../host/core/format.js';
 import { Rec, TreeSpace } from '../../host/core/trees.js';
 import { listBlocks } from '../lib/extents.js';
+import { C, Counters } from '../../host/observe/counters.js';
 import { errnoError } from '../../host/observe/errors.js';
 import { GateDevice } from '../lib/gatedev.js';
 import { bytesHex } from '../lib/hex.js';
@@ -352,6 +353,34 @@ void t.test('many readers with few slots all get their blocks', async (tt) => {
     .map((n) => s.space.lookup(root.ptr, key(n))));
   tt.ok(got.every((v) => v !== null));
   tt.equal(s.core.x.blockEvictAll() >= 0 && s.core.x.blockNrFree(), 32, 'no pin is left');
+});
+
+void t.test('the trigger for stale blocks makes one be read again', async (tt) => {
+  let armed = false;
+  const fires = (): boolean => {
+    const was = armed;
+    armed = false;
+    return was;
+  };
+  const s = makeSpace(7999, { staleNext: fires });
+  const root = await leafTree(s);
+  const lookup = (): Promise<Uint8Array | null> => s.space.lookup(root.ptr, key(1));
+  const want = await lookup();
+  const counted = new Counters();
+  s.core.addCounts(counted);
+  const { blocksRead } = s.core.stats;
+  armed = true;
+  tt.same(await lookup(), want);
+  tt.same(await lookup(), want);
+  tt.equal(s.core.stats.blocksRead, blocksRead + 1, 'once');
+  const before = counted.at(C.block_cache_remove_stale);
+  s.core.addCounts(counted);
+  tt.equal(counted.at(C.block_cache_remove_stale), before + 1, 'and it was counted');
+  await s.space.update(root.ptr, key(1), val(5, 5));
+  armed = true;
+  tt.same(await lookup(), val(5, 5), 'dirty blocks are never dropped');
+  await commitSpace(s);
+  tt.same(await lookup(), val(5, 5));
 });
 
 /** A first use of an allocator over these lists, as an error message or 'ok'. */

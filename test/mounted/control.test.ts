@@ -158,6 +158,12 @@ function effects(tt: Test, tree: Tree, rig: Rig): void {
   tt.equal(tree.read('debug/trigger/statfs_lock_purge'), '0\n', 'fired');
   for (let waitedMs = 0; waitedMs < WAIT_MS && locks() > few / 2; waitedMs += 50) sleepMs(50);
   tt.ok(locks() <= few / 2, 'statfs dropped all idle locks');
+  // acceptance.md block-stale-reads
+  const staleReads = tree.number('counters/block_cache_remove_stale');
+  tree.write('debug/trigger/block_remove_stale', '1');
+  rig.must('df', '-p', rig.mnt);
+  tt.ok(tree.grows('block_cache_remove_stale', staleReads), 'a block was dropped as stale');
+  tt.equal(tree.read('debug/trigger/block_remove_stale'), '0\n', 'once');
   // 60 s were set before: the pending scan would not come soon
   const scans = tree.number('counters/orphan_scan');
   tree.write('mount_options/orphan_scan_delay_ms', '100');
@@ -171,6 +177,10 @@ function effects(tt: Test, tree: Tree, rig: Rig): void {
   fs.closeSync(fd);
   tt.equal(tree.number('counters/trans_commit_fsync'), fsyncs + 1, 'as it is when it is read');
   tt.ok(tree.number('counters/server_commit_worker') > written, 'the other thread\'s too');
+  // acceptance.md freed-list-wedge
+  tree.write('debug/trigger/alloc_fill_freed_list', '1');
+  for (let i = 0; i < 10; i++) fs.writeFileSync(join(rig.mnt, `fill-${i}`), 'x', { flush: true });
+  tt.ok(tree.grows('alloc_freed_fill', 1), 'both lists of freed blocks have been full');
   const merges = tree.number('counters/log_merge_start');
   tree.write('debug/trigger/log_merge_force_finalize_ours', '1');
   fs.writeFileSync(join(rig.mnt, 'merge'), 'x');

@@ -3,7 +3,9 @@
  */
 import t from 'tap';
 import { SUPER_BLKNO } from '../../host/core/format.js';
+import { C } from '../../host/observe/counters.js';
 import { errnoError } from '../../host/observe/errors.js';
+import { Triggers } from '../../host/observe/triggers.js';
 import { CrashDevice } from '../lib/crashdev.js';
 import { recorded } from '../lib/image.js';
 import { copyVolume, damage, errnoOf, isMounted, makeVolume, mount, partsOf, startServer, until }
@@ -101,6 +103,30 @@ t.test('a holder measures what it used, and room comes from commits', async (t) 
     else tx.release();
   }
   t.ok(core.stats.calls > 0);
+  await ts.server.stop();
+  t.same(await damage(v), []);
+});
+
+// alloc.md 12, commit deadlock
+t.test('freed lists without room do not stop commits', async (t) => {
+  const v = await makeVolume();
+  const triggers = new Triggers();
+  const ts = await startServer(v, { triggers });
+  const { trees, context } = partsOf(ts);
+  const { commits, counters } = context;
+  const seq = (): number => Number(commits.stable.hdr.seq);
+  const fills = (): number => counters.at(C.alloc_freed_fill);
+  await trees.allocInodes(1n);
+  triggers.arm('alloc_fill_freed_list', true);
+  await trees.allocInodes(1n);
+  t.equal(fills(), 1);
+  t.notOk(triggers.isArmed('alloc_fill_freed_list'), 'it has fired');
+  const before = seq();
+  for (let i = 0; i < 12; i++) await trees.allocInodes(1n);
+  t.equal(fills(), 2, 'each list once');
+  t.equal(seq(), before + 12, 'no commit was made for room alone');
+  const lists = commits.stable.serverMetaFreed.map((l) => l.totalNr);
+  t.ok(lists.every((nr) => nr < 8185), `${lists.join(' and ')} blocks are left in the lists`);
   await ts.server.stop();
   t.same(await damage(v), []);
 });
