@@ -153,7 +153,13 @@ export class Mount {
   force(): void {
     this.forced = true;
     this.client?.force();
-    if (this.fuse !== null) void abortFuse(this.fuse.connection);
+    if (this.fuse !== null) this.abort(this.fuse);
+  }
+
+  private abort(fuse: FuseMount): void {
+    abortFuse(fuse.connection).catch((e: unknown) => {
+      this.log.warn(`the kernel's connection cannot be ended: ${asScoutfsError(e).message}`);
+    });
   }
 
   /** What requests have cost so far, and the run directory it may be written to. */
@@ -225,7 +231,7 @@ export class Mount {
         end: (why) => { void this.end(why); },
         fatal: (message) => {
           this.log.error(message);
-          void abortFuse(fuse.connection);
+          this.abort(fuse);
         },
         log: (message, err) => {
           this.log.warn(message);

@@ -13,6 +13,7 @@ import type { Clock } from '../env/clock.js';
 import { unmountFuse } from '../env/fuse-mount.js';
 import type { MountInfo } from '../env/rundir.js';
 import { controlDirOf, detachControl, listMounts } from '../env/rundir.js';
+import { sendSignal } from '../env/signal.js';
 import { addrText } from '../disk/quorum_slots.js';
 import type { SlotConfig } from '../disk/quorum_slots.js';
 import { errnoError } from '../observe/errors.js';
@@ -169,9 +170,9 @@ Ctrl-C unmounts all of them. The volume stays in ${this.folder}.
 
   private async force(m: MountInfo): Promise<void> {
     this.io.out(`${m.mountPoint}: cannot leave, ending it; the next start recovers`);
-    process.kill(m.pid, 'SIGUSR1');
+    sendSignal(m.pid, 'SIGUSR1');
     await waitForExit(this.clock, m, FORCE_LIMIT_MS).catch(async () => {
-      process.kill(m.pid, 'SIGKILL');
+      sendSignal(m.pid, 'SIGKILL');
       await waitForExit(this.clock, m, FORCE_LIMIT_MS);
     });
   }

@@ -9,6 +9,7 @@ import { asScoutfsError, errnoError } from '../observe/errors.js';
 import { strerror } from '../observe/strerror.js';
 import { controlDirOf, detachControl, listMounts } from '../env/rundir.js';
 import { unmountFuse } from '../env/fuse-mount.js';
+import { sendSignal } from '../env/signal.js';
 import type { Args, CommandIo, CommandSpec } from './command.js';
 import { mountAt, waitForExit } from './daemon.js';
 import { parseInRange } from './values.js';
@@ -43,7 +44,7 @@ async function run(args: Args, io: CommandIo): Promise<number> {
     io.out(`${dir}: the daemon was gone already; the next mount of the volume recovers`);
     return 0;
   }
-  if (args.flag('force')) process.kill(m.pid, 'SIGUSR1');
+  if (args.flag('force')) sendSignal(m.pid, 'SIGUSR1');
   else await unmountFuse(dir, args.flag('lazy'));
   await waitForExit(io.env.clock, m, timeoutSec * 1000);
   if (args.flag('force')) await unmountFuse(dir, true).catch(() => undefined);

@@ -196,17 +196,24 @@ export async function unmountFuse(dir: string, lazy = false): Promise<void> {
 
 /**
  * Ends a connection by force: all callers fail at once, a blocked notification returns.
- * For the daemon itself and for a supervisor that outlives it.
+ * For the daemon itself and for a supervisor that outlives it. Of a connection that is gone
+ * there is nothing to end.
  */
 export async function abortFuse(connection: number): Promise<void> {
-  const path = `${CONNECTIONS_DIR}/${connection}/abort`;
+  if (await writeAbort(connection)) return;
+  // either the connection is gone or the control file system is not mounted
+  await run('mount', ['-t', 'fusectl', 'fusectl', CONNECTIONS_DIR]);
+  await writeAbort(connection);
+}
+
+/** @returns false when there is no such connection to be seen */
+async function writeAbort(connection: number): Promise<boolean> {
   try {
-    await fsp.writeFile(path, '1');
+    await fsp.writeFile(`${CONNECTIONS_DIR}/${connection}/abort`, '1');
+    return true;
   } catch (e) {
     if (asScoutfsError(e).errno !== 'ENOENT') throw asScoutfsError(e);
-    // either the control file system is not mounted or the connection is gone already
-    const { status } = await run('mount', ['-t', 'fusectl', 'fusectl', CONNECTIONS_DIR]);
-    if (status === 0) await fsp.writeFile(path, '1');
+    return false;
   }
 }
 

@@ -19,6 +19,7 @@ import { basename, dirname, join } from 'node:path';
 import { hex16, mountIdent } from '../observe/log.js';
 import { asScoutfsError } from '../observe/errors.js';
 import { isMountPoint, unmountFuse } from './fuse-mount.js';
+import { sendSignal } from './signal.js';
 
 const DEFAULT_ROOT = '/run/scoutfs';
 /** Where in the root the records are; hidden from those who look for mounts. */
@@ -176,7 +177,7 @@ export function daemonRuns(m: MountInfo): boolean {
 
 /** Kills the daemon of a mount and waits until it is gone. @returns whether it is gone */
 export async function killMount(m: MountInfo): Promise<boolean> {
-  if (m.alive) process.kill(m.pid, 'SIGKILL');
+  if (m.alive) sendSignal(m.pid, 'SIGKILL');
   for (let waitedMs = 0; waitedMs < KILL_WAIT_MS; waitedMs += KILL_POLL_MS) {
     if (!daemonRuns(m)) return true;
     await new Promise((resolve) => { setTimeout(resolve, KILL_POLL_MS); });

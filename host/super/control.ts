@@ -62,7 +62,9 @@ Promise<(() => Promise<void>) | null> {
       end: () => { log.debug('the control tree ended'); },
       fatal: (message) => {
         log.warn(`control tree: ${message}`);
-        void abortFuse(fuse.connection);
+        abortFuse(fuse.connection).catch((e: unknown) => {
+          log.warn(`control tree: its connection cannot be ended: ${asScoutfsError(e).message}`);
+        });
       },
       log: (message) => { log.debug(`control tree: ${message}`); },
     }, { acl: false, nameCaching: false });

@@ -8,10 +8,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { unmountFuse } from '../../host/env/fuse-mount.js';
+import { repoDir } from '../lib/shared.js';
 import { Daemon, fuseMissing, mountMemfs, sleep, until } from './harness.js';
 
 const { promises: fsp } = fs;
 const missing = fuseMissing();
+/** More than any kernel has given out. */
+const GONE = 2 ** 31 - 1;
 const gone = ['ENOTCONN', 'ECONNABORTED'];
 
 function errnoOf(e: unknown): string {
@@ -52,6 +55,19 @@ t.test('a dead daemon\'s mount is cleared away', { skip: missing ?? false }, asy
     .filter((l) => l.includes(` ${daemon.dir} `));
   t.equal(mounts.length, 1, 'not on top of the old one');
 });
+
+t.test('a connection that is gone is no failure to who ends it', { skip: missing ?? false },
+  (t) => {
+    // In a mount namespace of its own: the kernel's control files are not mounted at first.
+    const module = join(repoDir, 'dist', 'host', 'env', 'fuse-mount.js');
+    const program = `import { abortFuse } from ${JSON.stringify(module)};
+      await abortFuse(${GONE}); await abortFuse(${GONE}); console.log('done');`;
+    const out = execFileSync('unshare', ['-m', '--propagation', 'private', 'sh', '-c',
+      'umount -l /sys/fs/fuse/connections 2>/dev/null; exec "$0" --input-type=module -e "$1"',
+      process.execPath, program], { encoding: 'utf8' });
+    t.equal(out, 'done\n');
+    t.end();
+  });
 
 t.test('umount ends the daemon', { skip: missing ?? false }, async (t) => {
   const daemon = await mountMemfs();

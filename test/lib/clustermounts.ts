@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from '../../host/cli/cluster_view.js';
 import type { CheckReport } from '../../host/disk/check.js';
+import { sendSignal } from '../../host/env/signal.js';
 import type { Result } from './mounted.js';
 import { freePort } from './mounted.js';
 import { Background } from './nodes.js';
@@ -180,7 +181,7 @@ export class ClusterNode {
   async kill(): Promise<void> {
     const { pid } = this;
     if (pid === 0) return;
-    process.kill(pid, 'SIGKILL');
+    sendSignal(pid, 'SIGKILL');
     await until(() => namesIn(`/proc/${pid}/task`).length <= 1 && namesIn(`/proc/${pid}/fd`)
       .length === 0, `node ${this.nr} is gone`);
   }
@@ -365,8 +366,8 @@ export class ClusterMounts {
     for (const n of this.nodes) {
       const { pid } = n;
       if (pid === 0) continue;
-      process.kill(pid, 'SIGKILL');
-      process.kill(pid, 'SIGCONT');
+      sendSignal(pid, 'SIGKILL');
+      sendSignal(pid, 'SIGCONT');
     }
     // In the mount table, not below the mount: there may be nobody to answer.
     for (const dir of new Set([this.dir, ...this.nodes.map((n) => n.host.runDir)])) {

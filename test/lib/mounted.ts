@@ -11,6 +11,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, 
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { CheckReport } from '../../host/disk/check.js';
+import { sendSignal } from '../../host/env/signal.js';
 import type { MountCounters } from '../../host/super.js';
 import { repoDir, tempDir } from './shared.js';
 
@@ -179,7 +180,7 @@ export class Rig {
   /** Kills the daemon as a power cut of its host would. */
   kill(): void {
     const pid = this.daemonPid;
-    if (pid !== 0) process.kill(pid, 'SIGKILL');
+    if (pid !== 0) sendSignal(pid, 'SIGKILL');
     while (existsSync(`/proc/${pid}/fd`) && readdirSafe(`/proc/${pid}/fd`).length > 0) sleepMs(5);
   }
 
@@ -203,7 +204,7 @@ export class Rig {
   end(): void {
     const pid = this.daemonPid;
     if (pid !== 0) this.scoutfs('umount', '-t', '20', this.mnt);
-    if (this.daemonPid !== 0) process.kill(this.daemonPid, 'SIGKILL');
+    this.kill();
     const left = this.idents.map((ident) => join(this.run, ident));
     for (const dir of [this.mnt, ...left]) spawnSync('umount', ['-l', dir]);
     this.remove();

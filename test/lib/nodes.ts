@@ -7,6 +7,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { sendSignal } from '../../host/env/signal.js';
 import type { Result } from './mounted.js';
 import { Rig, freePort, sleepMs } from './mounted.js';
 import { repoDir } from './shared.js';
@@ -89,7 +90,7 @@ export class Node {
 
   signal(name: NodeJS.Signals): void {
     const { pid } = this;
-    if (pid !== 0) process.kill(pid, name);
+    if (pid !== 0) sendSignal(pid, name);
   }
 
   private records(): { ident: string; pid: number; mnt: string; alive: boolean }[] {
@@ -110,7 +111,7 @@ export class Node {
   end(): void {
     this.signal('SIGCONT');
     const { pid } = this;
-    if (pid !== 0) process.kill(pid, 'SIGKILL');
+    if (pid !== 0) sendSignal(pid, 'SIGKILL');
     until(`the end of node ${this.nr}`, () => !isRunning(pid));
     spawnSync('umount', ['-l', this.mnt]);
     if (!existsSync(this.run)) return;

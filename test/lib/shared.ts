@@ -10,6 +10,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+const RM_RETRIES = 10;
+
 /** The checkout: the compiled helper lives in dist/test/lib. */
 export const repoDir = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 
@@ -57,7 +59,9 @@ export function vectors(name: string): unknown {
 /** A fresh temporary directory and its removal. */
 export function tempDir(prefix: string): { dir: string; remove: () => void } {
   const dir = mkdtempSync(join(tmpdir(), `${prefix}-`));
-  return { dir, remove: () => { rmSync(dir, { recursive: true, force: true }); } };
+  // Processes that are just ending may still put files there.
+  const options = { recursive: true, force: true, maxRetries: RM_RETRIES } as const;
+  return { dir, remove: () => { rmSync(dir, options); } };
 }
 
 /** Unpacks the images of an upstream volume (sparse) into `dir`. */
