@@ -19,14 +19,17 @@ import { addPos, isPos, setPos } from '../core/bytepos.js';
 import { ROOT_INO } from '../core/constants.js';
 import type { EntryOut, KernelCaching, Name, VfsOps } from '../fs/vfs.js';
 import { SET_FH } from '../fs/vfs.js';
+import { MODE_WRITE, Wait } from '../mount/op.js';
 import { ERRNO, errnoError } from '../observe/errors.js';
 import { WRITE_MAX_BYTES } from './channel.js';
 import type { Channel } from './channel.js';
 import type { Invalidator } from './invalidate.js';
+import { rangeOf } from './invalidate.js';
 import type { Node, NodeTable } from './nodes.js';
 import * as P from './protocol.js';
 import { OP, OUT_HEADER_BYTES as BODY } from './protocol.js';
 import { DirPacker, FIRST_POS } from './readdir.js';
+import { WHOLE_FILE, overlaps, pagesOf } from './ranges.js';
 import type { Request } from './request.js';
 
 /** How long the kernel may keep what is covered by a held lock: until told otherwise. */
@@ -374,14 +377,19 @@ export class Dispatcher {
   private opened(ino: number, flags: number): Node {
     const node = this.nodes.obtain(ino);
     node.handles++;
-    if ((flags & P.O_ACCMODE) === P.O_RDWR) node.rdwrHandles++;
+    if ((flags & P.O_ACCMODE) === P.O_RDWR && node.rdwrHandles++ === 0) {
+      this.drain.rdwrChanged(node);
+    }
     return node;
   }
 
   private released(node: Node, fh: number, flags: number): void {
     node.handles = Math.max(0, node.handles - 1);
     this.idle(node);
-    if ((flags & P.O_ACCMODE) === P.O_RDWR) node.rdwrHandles = Math.max(0, node.rdwrHandles - 1);
+    if ((flags & P.O_ACCMODE) === P.O_RDWR) {
+      node.rdwrHandles = Math.max(0, node.rdwrHandles - 1);
+      if (node.rdwrHandles === 0) this.drain.rdwrChanged(node);
+    }
     this.vfs.release(node.ino, fh);
     this.nodes.settle(node);
   }
@@ -404,11 +412,13 @@ export class Dispatcher {
     const size = Math.min(r.u32(16), WRITE_MAX_BYTES);
     const direct = (r.u32(20) & P.READ_DIRECT) !== 0;
     const node = this.nodes.get(r.nodeid);
+    const held = direct ? null : this.drain.heldUntil(r);
+    if (held !== null) throw new Wait(held);
     const data = this.vfs.read(op(r), r, r.nodeid, {
       fh: r.u64(0), offset: checked(r.pos(8)), size, direct,
       forWrite: !direct && node !== undefined && node.rdwrHandles > 0,
     });
-    if (node !== undefined && !direct) node.pagesMaybe = true;
+    if (node !== undefined && !direct) this.drain.filled(node, rangeOf(r));
     if (!(data instanceof Promise)) {
       this.replyData(r, data, size);
       return undefined;
@@ -421,6 +431,32 @@ export class Dispatcher {
   }
 
   private write(r: Request): Done {
+    const { hold } = r;
+    r.hold = null;
+    try {
+      return this.writeHeld(r);
+    } finally {
+      hold?.release();
+    }
+  }
+
+  /**
+   * Pages that a mapping may have made dirty, or may make dirty, with what was there before
+   * this WRITE are dropped before it changes anything. @throws Wait for that
+   */
+  private cleanMapped(r: Request, offset: BytePos, lenBytes: number, append: boolean): void {
+    const node = this.nodes.get(r.nodeid);
+    if (node === undefined || node.mappable.length === 0) return;
+    const range = append ? WHOLE_FILE : pagesOf(offset, lenBytes);
+    if (!overlaps(node.mappable, range)) return;
+    // Held from here on: a READ that the notification waits for needs it.
+    op(r).lockInode(r.nodeid, MODE_WRITE);
+    const { hold, done } = this.drain.cleanPages(node, range);
+    r.hold = hold;
+    throw new Wait(done, false, () => { hold.release(); });
+  }
+
+  private writeHeld(r: Request): Done {
     const data = r.payload(r.u32(16));
     if (data === null) throw errnoError('EINVAL');
     const writeFlags = r.u32(20);
@@ -431,6 +467,7 @@ export class Dispatcher {
       cached: (writeFlags & P.WRITE_CACHE) !== 0,
       killSuidgid: (writeFlags & P.WRITE_KILL_SUIDGID) !== 0,
     };
+    if (!write.cached) this.cleanMapped(r, offset, data.length, write.append);
     const written = this.vfs.write(op(r), r, r.nodeid, write);
     if (written instanceof Promise) {
       return written.then((n) => this.replyWritten(r, n, write.writtenAt, offset, data));

@@ -30,11 +30,13 @@ import type { DrainMode, KernelDrain } from '../fs/vfs.js';
 import { SET_SIZE } from '../fs/vfs.js';
 import { MODE_NULL, MODE_WRITE } from '../mount/op.js';
 import { ERRNO } from '../observe/errors.js';
-import type { Node, NodeTable, Range } from './nodes.js';
+import type { Hold, InFlight, Node, NodeTable, Range } from './nodes.js';
 import { groupOf } from './nodes.js';
 import * as P from './protocol.js';
 import { OP } from './protocol.js';
-import { PAGE_BYTES, merge, overlaps, pagesOf, subtract } from './ranges.js';
+import {
+  PAGE_BYTES, WHOLE_FILE, add, merge, overlaps, pagesOf, subtract, touches,
+} from './ranges.js';
 import type { Request } from './request.js';
 
 /** Pause before an attribute notification for an inode on its way is repeated. */
@@ -47,7 +49,8 @@ export const NOTIFY_LIMIT_MS = 120_000;
 const NOTIFY_CONCURRENT_MAX = 16;
 /** No inode has this number: asks the kernel whether it knows PRUNE. */
 const UNUSED_INO = Number.MAX_SAFE_INTEGER;
-const WHOLE_FILE: Range = { start: 0, end: Infinity };
+/** Of one node, before the gaps between them count as well. */
+const MAPPABLE_MAX_RANGES = 64;
 
 /** What of the channel a drain needs. */
 export interface DrainHost {
@@ -65,6 +68,8 @@ export class DrainCounters {
   repeats = 0;
   readsDuringDrain = 0;
   stores = 0;
+  /** WRITEs that had pages dropped first. */
+  cleans = 0;
   pruned = 0;
 }
 
@@ -161,10 +166,10 @@ export class Invalidator implements KernelDrain {
     const node = this.nodes.get(r.nodeid);
     if (node === undefined || node.inFlight.length === 0 || !fillsCache(r)) return false;
     const range = rangeOf(r);
-    if (!overlaps(node.inFlight, range)) return false;
-    node.noted.push(range);
-    this.counters.readsDuringDrain++;
-    return true;
+    const waiting = node.inFlight.filter((f) => touches(f, range));
+    for (const f of waiting) f.noted.push(range);
+    if (waiting.length > 0) this.counters.readsDuringDrain++;
+    return waiting.length > 0;
   }
 
   async drain(firstIno: number, fromMode: DrainMode, toMode: DrainMode): Promise<void> {
@@ -231,8 +236,53 @@ export class Invalidator implements KernelDrain {
     const range = pagesOf(offset, 1);
     if (node === undefined || overlaps(this.parkedReads(ino), range)) return;
     this.counters.stores++;
-    node.pagesMaybe = true;
+    this.filled(node, range);
     await this.inFlight(node, range, P.storeMessage(ino, offset, Uint8Array.of(byte)));
+  }
+
+  /** The kernel has pages of a range from now on, at the latest when a reply has been read. */
+  filled(node: Node, range: Range): void {
+    node.pagesMaybe = true;
+    if (node.rdwrHandles > 0) node.mappable = add(node.mappable, range, MAPPABLE_MAX_RANGES);
+  }
+
+  /** The first and the last handle O_RDWR of a file: from when to when pages can get dirty. */
+  rdwrChanged(node: Node): void {
+    node.mappable = node.rdwrHandles > 0 && node.pagesMaybe ? [WHOLE_FILE] : [];
+  }
+
+  /**
+   * Before a WRITE of a handle, made under I(ino) W: writes dirty pages of its range back
+   * and drops all of them, so that none with older contents is written over it later
+   * (`docs/decisions/0015`). READs of the range wait until the hold is released.
+   */
+  cleanPages(node: Node, range: Range): { hold: Hold; done: Promise<void> } {
+    this.counters.cleans++;
+    let release = (): void => undefined;
+    const done = new Promise<void>((resolve) => { release = resolve; });
+    const hold: Hold = {
+      ...range, done,
+      release: () => {
+        node.holds.delete(hold);
+        release();
+      },
+    };
+    node.holds.add(hold);
+    return {
+      hold,
+      done: this.dropRanges(node, [range]).then(() => {
+        node.mappable = subtract(node.mappable, [range]);
+      }),
+    };
+  }
+
+  /** When a READ may run, if it has to wait for a WRITE; null if it need not. */
+  heldUntil(r: Request): Promise<void> | null {
+    const node = this.nodes.get(r.nodeid);
+    if (node === undefined || node.holds.size === 0 || r.duringDrain) return null;
+    const range = rangeOf(r);
+    for (const hold of node.holds) if (touches(hold, range)) return hold.done;
+    return null;
   }
 
   /** Size changes parked before the drain: write-back of dirty pages waits for them. */
@@ -259,6 +309,7 @@ export class Invalidator implements KernelDrain {
     if (node.pagesMaybe && (toMode === MODE_NULL || node.rdwrHandles > 0)) {
       await this.dropRanges(node, [WHOLE_FILE]);
       node.pagesMaybe = false;
+      node.mappable = [];
     }
   }
 
@@ -279,22 +330,24 @@ export class Invalidator implements KernelDrain {
 
   /** Drops pages until none of `first` and of the READs executed meanwhile is left. */
   private async dropRanges(node: Node, first: readonly Range[]): Promise<void> {
-    node.noted = [];
     let todo: readonly Range[] = first;
     while (todo.length > 0) {
       const ranges = subtract(todo, this.parkedReads(node.ino));
       this.counters.pages += ranges.length;
-      await Promise.all(ranges.map((range) => this.inFlight(node, range, P.invalInodeMessage(
-        node.ino, range.start, range.end === Infinity ? 0 : range.end - range.start))));
-      todo = merge(node.noted);
-      node.noted = [];
+      const noted = await Promise.all(ranges.map((range) => this.inFlight(node, range,
+        P.invalInodeMessage(node.ino, range.start,
+          range.end === Infinity ? 0 : range.end - range.start))));
+      todo = merge(noted.flat());
     }
   }
 
-  /** Sends a notification that waits for the pages of `range`, and lists it while it does. */
-  private async inFlight(node: Node, range: Range, message: Uint8Array): Promise<void> {
+  /**
+   * Sends a notification that waits for the pages of `range`, and lists it while it does.
+   * @returns the READs that were executed meanwhile
+   */
+  private async inFlight(node: Node, range: Range, message: Uint8Array): Promise<Range[]> {
     // an own object: the same range can be in flight twice
-    const mine = { start: range.start, end: range.end };
+    const mine: InFlight = { start: range.start, end: range.end, noted: [] };
     node.inFlight.push(mine);
     const timer = this.clock.after(NOTIFY_LIMIT_MS, () => {
       this.host.fatal(`a notification about inode ${node.ino} is blocked in the kernel`);
@@ -303,6 +356,7 @@ export class Invalidator implements KernelDrain {
     timer.cancel();
     node.inFlight.splice(node.inFlight.indexOf(mine), 1);
     if (rc !== 0 && rc !== -ERRNO.ENOENT) this.failed('page notification', rc);
+    return mine.noted;
   }
 
   private parkedReads(ino: number): Range[] {
@@ -332,6 +386,7 @@ function fillsCache(r: Request): boolean {
   return (r.u32(20) & P.READ_DIRECT) === 0;
 }
 
-function rangeOf(r: Request): Range {
+/** The pages of a READ. */
+export function rangeOf(r: Request): Range {
   return pagesOf(r.pos(8), Math.max(r.u32(16), PAGE_BYTES));
 }

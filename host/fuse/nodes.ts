@@ -25,6 +25,18 @@ export interface Range {
   end: number;
 }
 
+/** A page notification the kernel has not finished. */
+export interface InFlight extends Range {
+  /** READs executed because it waited for them: their pages are there again. */
+  readonly noted: Range[];
+}
+
+/** Keeps READs that fill pages of a range from running, for a moment. */
+export interface Hold extends Range {
+  readonly done: Promise<void>;
+  release(): void;
+}
+
 export class Node {
   /** References held by the kernel. */
   lookups = 0;
@@ -34,16 +46,20 @@ export class Node {
   attrGiven = false;
   /** A READ has filled the page cache since the last drain. */
   pagesMaybe = false;
+  /**
+   * Where the kernel may have pages that a mapping can make dirty without notice: filled, or
+   * there already, while a handle O_RDWR is open.
+   */
+  mappable: Range[] = [];
   /** Attributes without links were given. */
   unlinked = false;
   /** The lock went away while handles were open: pruning left it out. */
   drainedOpen = false;
   /** Directories: epoch in which a name inside was last given out with a timeout. */
   entriesEpoch = -1;
-  /** Page notifications the kernel has not finished; objects, because ranges can be equal. */
-  inFlight: Range[] = [];
-  /** READs executed because a notification waited for them. */
-  noted: Range[] = [];
+  /** Objects, because ranges can be equal. */
+  inFlight: InFlight[] = [];
+  readonly holds = new Set<Hold>();
 
   constructor(readonly ino: number) {}
 }

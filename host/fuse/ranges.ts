@@ -8,6 +8,9 @@ import type { BytePos } from '../core/bytepos.js';
 import { blockOf, restOf } from '../core/bytepos.js';
 import type { Range } from './nodes.js';
 
+/** All of a file. */
+export const WHOLE_FILE: Range = { start: 0, end: Infinity };
+
 /** Bytes of a page, and of a file block. */
 export const PAGE_BYTES = 4096;
 
@@ -18,7 +21,20 @@ export function pagesOf(offset: BytePos, lenBytes: number): Range {
 }
 
 export function overlaps(list: readonly Range[], r: Range): boolean {
-  return list.some((x) => x.start < r.end && r.start < x.end);
+  return list.some((x) => touches(x, r));
+}
+
+export function touches(a: Range, b: Range): boolean {
+  return a.start < b.end && b.start < a.end;
+}
+
+/** Adds to a list that has at most `maxNr` ranges; when there are more, it covers more. */
+export function add(list: readonly Range[], r: Range, maxNr: number): Range[] {
+  if (list.some((x) => x.start <= r.start && r.end <= x.end)) return [...list];
+  const all = merge([...list, r]);
+  const [first, last] = [all[0], all.at(-1)];
+  return all.length <= maxNr || first === undefined || last === undefined ? all
+    : [{ start: first.start, end: last.end }];
 }
 
 /** The same bytes in ascending ranges that do not touch. */

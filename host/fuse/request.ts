@@ -15,6 +15,7 @@ import type {
 } from '../fs/vfs.js';
 import type { Op } from '../mount/op.js';
 import { assert } from '../observe/errors.js';
+import type { Hold } from './nodes.js';
 import {
   EXT_GROUPS, IN_HEADER_BYTES, OP, OP_FIXED_BYTES, OP_LIMIT, getNodeId, getU64, newAttr,
   newSetAttr,
@@ -59,6 +60,8 @@ export class Request implements Call {
   interruptible = false;
   /** Of a parked request: takes back what it waits for when it will not run again. */
   abandon: (() => void) | null = null;
+  /** Of a WRITE: keeps READs waiting until its next run. */
+  hold: Hold | null = null;
 
   readonly name = new MutableName();
   readonly name2 = new MutableName();
@@ -95,6 +98,7 @@ export class Request implements Call {
     this.end = REQUEST_OFF + lenBytes;
     this.op = null;
     this.duringDrain = false;
+    this.hold = null;
     this.signalled = false;
     this.replied = false;
     this.state = 'running';

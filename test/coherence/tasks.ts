@@ -172,8 +172,9 @@ export const TASKS = {
   },
 
   /**
-   * Counts up in its own word of a page that others have mapped too. A word only grows, and
-   * ours is what we stored last: anything else is a stale page or a lost store.
+   * Counts up in its own word of a page that others have mapped too, by stores and by write(2)
+   * in turn. A word only grows, and ours is what we put there last: anything else is a stale
+   * page or a lost store.
    */
   mapCount(path: string, who: number, of: number, rounds: number): string {
     const fd = c.ok(c.open(path, c.O.RDWR), 'open');
@@ -190,7 +191,8 @@ export const TASKS = {
       }
       const word = Buffer.alloc(8);
       word.writeUInt32LE(i);
-      c.poke(at + BigInt(8 * who), word);
+      if (i % 3 === 0) c.ok(c.pwrite(fd, word, 8 * who), 'pwrite');
+      else c.poke(at + BigInt(8 * who), word);
       seen[who] = i;
     }
     c.munmap(at, PAGE);

@@ -33,7 +33,7 @@ interface Command {
 }
 
 /** Two kinds of operation, to be told apart by the holds. */
-const usualOp = Object.freeze({ kind: 'usual' }) as unknown as Op;
+const usualOp = Object.freeze({ kind: 'usual', lockInode: () => 0 }) as unknown as Op;
 const drainOp = Object.freeze({ kind: 'during drain' }) as unknown as Op;
 
 interface Hold {
