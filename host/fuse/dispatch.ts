@@ -25,7 +25,7 @@ import { WRITE_MAX_BYTES } from './channel.js';
 import type { Channel } from './channel.js';
 import type { Invalidator } from './invalidate.js';
 import { rangeOf } from './invalidate.js';
-import type { Node, NodeTable } from './nodes.js';
+import type { Node, NodeTable, Range } from './nodes.js';
 import * as P from './protocol.js';
 import { OP, OUT_HEADER_BYTES as BODY } from './protocol.js';
 import { DirPacker, FIRST_POS } from './readdir.js';
@@ -444,16 +444,13 @@ export class Dispatcher {
    * Pages that a mapping may have made dirty, or may make dirty, with what was there before
    * this WRITE are dropped before it changes anything. @throws Wait for that
    */
-  private cleanMapped(r: Request, offset: BytePos, lenBytes: number, append: boolean): void {
-    const node = this.nodes.get(r.nodeid);
-    if (node === undefined || node.mappable.length === 0) return;
-    const range = append ? WHOLE_FILE : pagesOf(offset, lenBytes);
+  private cleanMapped(r: Request, node: Node, range: Range): void {
     if (!overlaps(node.mappable, range)) return;
     // Held from here on: a READ that the notification waits for needs it.
     op(r).lockInode(r.nodeid, MODE_WRITE);
-    const { hold, done } = this.drain.cleanPages(node, range);
+    const hold = this.drain.holdReads(node, range);
     r.hold = hold;
-    throw new Wait(done, false, () => { hold.release(); });
+    throw new Wait(this.drain.cleanPages(node, range), false, () => { hold.release(); });
   }
 
   private writeHeld(r: Request): Done {
@@ -467,12 +464,17 @@ export class Dispatcher {
       cached: (writeFlags & P.WRITE_CACHE) !== 0,
       killSuidgid: (writeFlags & P.WRITE_KILL_SUIDGID) !== 0,
     };
-    if (!write.cached) this.cleanMapped(r, offset, data.length, write.append);
+    const node = this.nodes.get(r.nodeid);
+    const range = write.append ? WHOLE_FILE : pagesOf(offset, data.length);
+    const mapped = !write.cached && node !== undefined && node.rdwrHandles > 0;
+    if (mapped) this.cleanMapped(r, node, range);
     const written = this.vfs.write(op(r), r, r.nodeid, write);
-    if (written instanceof Promise) {
-      return written.then((n) => this.replyWritten(r, n, write.writtenAt, offset, data));
-    }
-    return this.replyWritten(r, written, write.writtenAt, offset, data);
+    const reply = (n: number): Done => this.replyWritten(r, n, write.writtenAt, offset, data);
+    if (!(written instanceof Promise)) return reply(written);
+    if (!mapped) return written.then(reply);
+    // It may take several transactions: no page may be filled before the last one.
+    const hold = this.drain.holdReads(node, range);
+    return written.finally(() => { hold.release(); }).then(reply);
   }
 
   private replyWritten(r: Request, written: number, at: BytePos, offset: BytePos,

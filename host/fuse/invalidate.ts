@@ -31,7 +31,7 @@ import { SET_SIZE } from '../fs/vfs.js';
 import { MODE_NULL, MODE_WRITE } from '../mount/op.js';
 import { ERRNO } from '../observe/errors.js';
 import type { Hold, InFlight, Node, NodeTable, Range } from './nodes.js';
-import { groupOf } from './nodes.js';
+import { NONE, groupOf } from './nodes.js';
 import * as P from './protocol.js';
 import { OP } from './protocol.js';
 import {
@@ -248,41 +248,41 @@ export class Invalidator implements KernelDrain {
 
   /** The first and the last handle O_RDWR of a file: from when to when pages can get dirty. */
   rdwrChanged(node: Node): void {
-    node.mappable = node.rdwrHandles > 0 && node.pagesMaybe ? [WHOLE_FILE] : [];
+    node.mappable = node.rdwrHandles > 0 && node.pagesMaybe ? [WHOLE_FILE] : NONE;
   }
 
-  /**
-   * Before a WRITE of a handle, made under I(ino) W: writes dirty pages of its range back
-   * and drops all of them, so that none with older contents is written over it later
-   * (`docs/decisions/0015`). READs of the range wait until the hold is released.
-   */
-  cleanPages(node: Node, range: Range): { hold: Hold; done: Promise<void> } {
-    this.counters.cleans++;
+  /** READs that fill pages of `range` wait until the hold is released. */
+  holdReads(node: Node, range: Range): Hold {
     let release = (): void => undefined;
     const done = new Promise<void>((resolve) => { release = resolve; });
     const hold: Hold = {
       ...range, done,
       release: () => {
-        node.holds.delete(hold);
+        node.holds = node.holds.filter((h) => h !== hold);
         release();
       },
     };
-    node.holds.add(hold);
-    return {
-      hold,
-      done: this.dropRanges(node, [range]).then(() => {
-        node.mappable = subtract(node.mappable, [range]);
-      }),
-    };
+    node.holds = [...node.holds, hold];
+    return hold;
+  }
+
+  /**
+   * Before a WRITE of a handle, under I(ino) W and a hold: writes dirty pages of its range
+   * back and drops all of them, so that none with older contents is written over it later
+   * (`docs/decisions/0015`).
+   */
+  async cleanPages(node: Node, range: Range): Promise<void> {
+    this.counters.cleans++;
+    await this.dropRanges(node, [range]);
+    node.mappable = subtract(node.mappable, [range]);
   }
 
   /** When a READ may run, if it has to wait for a WRITE; null if it need not. */
   heldUntil(r: Request): Promise<void> | null {
     const node = this.nodes.get(r.nodeid);
-    if (node === undefined || node.holds.size === 0 || r.duringDrain) return null;
+    if (node === undefined || node.holds.length === 0 || r.duringDrain) return null;
     const range = rangeOf(r);
-    for (const hold of node.holds) if (touches(hold, range)) return hold.done;
-    return null;
+    return node.holds.find((hold) => touches(hold, range))?.done ?? null;
   }
 
   /** Size changes parked before the drain: write-back of dirty pages waits for them. */
@@ -309,7 +309,7 @@ export class Invalidator implements KernelDrain {
     if (node.pagesMaybe && (toMode === MODE_NULL || node.rdwrHandles > 0)) {
       await this.dropRanges(node, [WHOLE_FILE]);
       node.pagesMaybe = false;
-      node.mappable = [];
+      node.mappable = NONE;
     }
   }
 
@@ -348,13 +348,13 @@ export class Invalidator implements KernelDrain {
   private async inFlight(node: Node, range: Range, message: Uint8Array): Promise<Range[]> {
     // an own object: the same range can be in flight twice
     const mine: InFlight = { start: range.start, end: range.end, noted: [] };
-    node.inFlight.push(mine);
+    node.inFlight = [...node.inFlight, mine];
     const timer = this.clock.after(NOTIFY_LIMIT_MS, () => {
       this.host.fatal(`a notification about inode ${node.ino} is blocked in the kernel`);
     });
     const rc = await this.notify(message);
     timer.cancel();
-    node.inFlight.splice(node.inFlight.indexOf(mine), 1);
+    node.inFlight = node.inFlight.filter((f) => f !== mine);
     if (rc !== 0 && rc !== -ERRNO.ENOENT) this.failed('page notification', rc);
     return mine.noted;
   }

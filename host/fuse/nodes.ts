@@ -37,6 +37,9 @@ export interface Hold extends Range {
   release(): void;
 }
 
+/** What most nodes have of everything: there can be many nodes. */
+export const NONE: readonly never[] = [];
+
 export class Node {
   /** References held by the kernel. */
   lookups = 0;
@@ -50,7 +53,7 @@ export class Node {
    * Where the kernel may have pages that a mapping can make dirty without notice: filled, or
    * there already, while a handle O_RDWR is open.
    */
-  mappable: Range[] = [];
+  mappable: readonly Range[] = NONE;
   /** Attributes without links were given. */
   unlinked = false;
   /** The lock went away while handles were open: pruning left it out. */
@@ -58,8 +61,8 @@ export class Node {
   /** Directories: epoch in which a name inside was last given out with a timeout. */
   entriesEpoch = -1;
   /** Objects, because ranges can be equal. */
-  inFlight: InFlight[] = [];
-  readonly holds = new Set<Hold>();
+  inFlight: readonly InFlight[] = NONE;
+  holds: readonly Hold[] = NONE;
 
   constructor(readonly ino: number) {}
 }

@@ -8,6 +8,7 @@
  * process may touch the tree through the kernel synchronously: it would wait for itself.
  * Decision: docs/decisions/0006-control-tree-is-a-mount.md.
  */
+import type { LockPtr } from '../core/items.js';
 import { isDying } from '../env/caps.js';
 import type { Clock } from '../env/clock.js';
 import { openFuseDevice } from '../env/fuse-device.js';
@@ -26,12 +27,13 @@ const SOURCE = 'scoutfs-control';
 const SLOTS = 4;
 
 function nothing(): never {
-  assert(false, 'the control tree has no items, locks or transactions');
+  assert(false, 'the control tree has no items or transactions');
 }
 
 /** Operations of the control tree need nothing of a mount. */
 class NoOp implements Op {
-  lockInode(_ino: number, _mode: LockMode): never { return nothing(); }
+  /** For writes beside mappings: there is nobody to share with. */
+  lockInode(_ino: number, _mode: LockMode): LockPtr { return 0; }
   lockRename(): never { return nothing(); }
   lockQuota(): never { return nothing(); }
   lockOrphan(): never { return nothing(); }
