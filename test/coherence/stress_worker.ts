@@ -55,6 +55,14 @@ function random(seed: number): (below: number) => number {
   };
 }
 
+/** Where a number is: two beside each other in a file, so that writers meet in a page. */
+function placeOf(o: number): { name: string; place: number } {
+  const nr = Math.floor(o / KINDS);
+  const file = Math.floor(nr / 2);
+  const place = (PLACES[file % PLACES.length] ?? 0) + nr % 2 * NUMBER_BYTES;
+  return { name: `data${file}`, place };
+}
+
 const text = (seq: number): string => String(seq).padStart(NUMBER_BYTES, '0');
 
 /** How a look ended: a number between the bounds, or what was wrong. */
@@ -150,8 +158,7 @@ class Worker {
   private readonly inPlace: Kind = {
     name: 'data',
     change: (o, seq) => {
-      const name = `data${o}`;
-      const place = PLACES[o % PLACES.length] ?? 0;
+      const { name, place } = placeOf(o);
       switch (this.rnd(4)) {
         case 0: {
           const fd = c.ok(c.open(this.p(name), c.O.WRONLY));
@@ -165,8 +172,7 @@ class Worker {
       }
     },
     look: (o) => (lo, hi) => {
-      const name = `data${o}`;
-      const place = PLACES[o % PLACES.length] ?? 0;
+      const { name, place } = placeOf(o);
       const buf = Buffer.alloc(NUMBER_BYTES);
       let how = '';
       let got: Buffer = buf;
@@ -372,8 +378,9 @@ class Worker {
         c.close(fd);
       };
       if (kind === 0) {
-        make(`data${o}`, 41 * PAGE - 1, '\0');
-        make(`data${o}`, PLACES[o % PLACES.length] ?? 0, text(0));
+        const { name, place } = placeOf(o);
+        make(name, 41 * PAGE - 1, '\0');
+        make(name, place, text(0));
       }
       if (kind === 1) make(`replace${o}`, 0, text(0));
       if (kind === 2) {
