@@ -24,8 +24,6 @@ const VOLUMES: [name: string, notes: string[]][] = [
   ['wire-two-nodes', []],
 ];
 
-const SMALL_TREE_MAX_MS = 3000;
-
 t.test('volumes written by upstream', { skip: skipWithoutFixtures() }, async (t) => {
   const { dir, remove } = tempDir('scoutfs-check');
   t.teardown(remove);
@@ -37,16 +35,13 @@ t.test('volumes written by upstream', { skip: skipWithoutFixtures() }, async (t)
     const meta = await openDevice(paths.meta, { readOnly: true });
     const data = await openDevice(paths.data, { readOnly: true });
     const steps: [number, number][] = [];
-    const started = Date.now();
     const r = await checkVolume(meta, data, { onProgress: (...step) => { steps.push(step); } });
-    const tookMs = Date.now() - started;
     await meta.close();
     await data.close();
     reports.set(name, r);
     t.same(r.findings, [], `${name}: no findings`);
     t.same([...new Set(r.notes.map((n) => n.id))].sort(), notes, `${name}: notes`);
     t.ok(steps.length > 0 && steps.every(([done, total]) => done <= total), `${name}: progress`);
-    if (name === 'small-tree') t.ok(tookMs < SMALL_TREE_MAX_MS, `small-tree took ${tookMs} ms`);
   }
   for (const name of ['small-tree', 'two-mounts']) {
     const lines = fixtureText(name, 'manifest.jsonl.zst').trim().split('\n')
