@@ -8,7 +8,7 @@
  *
  *   attributes with a timeout   node.attrGiven (ACLs count as attributes)
  *   names with a timeout        directory's node.entriesEpoch
- *   page cache fills            node.pagesMaybe
+ *   page cache fills            node.pagesMaybe, node.mappable
  *   references, handles         node.lookups, handles, rdwrHandles
  *
  * Counts are raised when the reply has been accepted: an aborted caller has

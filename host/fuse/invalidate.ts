@@ -1,5 +1,6 @@
 /**
- * Taking back what the kernel caches, before a cluster lock is given up.
+ * Taking back what the kernel caches, before a cluster lock is given up, and before a write
+ * changes what mapped pages show.
  *
  * The lock client calls `drain` when nobody uses I(group) any more; when it resolves, no
  * name, attribute or page that was read under the old grant is left in the kernel
@@ -19,7 +20,11 @@
  * Notifications sleep in pool threads, never more at a time than leaves threads for the
  * I/O they wait for. One that does not return within a limit ends the connection.
  *
- * Procedure, proof and measurements: fuse.md 5; duties: data.md 11, dir.md 11, inode.md 13.
+ * A WRITE of a handle drops pages in the same way, but only those that a mapping may make
+ * dirty (`Node.mappable`), under I(ino) W, and with later READs of its range held back.
+ *
+ * Procedure, proof and measurements: fuse.md 5; duties: data.md 11, dir.md 11, inode.md 13;
+ * writes: docs/decisions/0015.
  */
 import type { BytePos } from '../core/bytepos.js';
 import { ROOT_INO } from '../core/constants.js';
