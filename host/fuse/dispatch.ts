@@ -450,7 +450,7 @@ export class Dispatcher {
     op(r).lockInode(r.nodeid, MODE_WRITE);
     const hold = this.drain.holdReads(node, range);
     r.hold = hold;
-    throw new Wait(this.drain.cleanPages(node, range), false, () => { hold.release(); });
+    throw new Wait(this.drain.cleanPages(node, hold), false, () => { hold.release(); });
   }
 
   private writeHeld(r: Request): Done {

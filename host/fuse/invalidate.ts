@@ -272,14 +272,15 @@ export class Invalidator implements KernelDrain {
   }
 
   /**
-   * Before a WRITE of a handle, under I(ino) W and a hold: writes dirty pages of its range
-   * back and drops all of them, so that none with older contents is written over it later
+   * Before a WRITE of a handle, under I(ino) W: writes dirty pages of what it holds back and
+   * drops all of them, so that none with older contents is written over it later
    * (`docs/decisions/0015`).
    */
-  async cleanPages(node: Node, range: Range): Promise<void> {
+  async cleanPages(node: Node, hold: Hold): Promise<void> {
     this.counters.cleans++;
-    await this.dropRanges(node, [range]);
-    node.mappable = subtract(node.mappable, [range]);
+    await this.dropRanges(node, [hold]);
+    // The WRITE of a caller that was killed meanwhile has let READs go on.
+    if (node.holds.includes(hold)) node.mappable = subtract(node.mappable, [hold]);
   }
 
   /** When a READ may run, if it has to wait for a WRITE; null if it need not. */
