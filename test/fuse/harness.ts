@@ -28,7 +28,10 @@ export function fuseMissing(): string | null {
 
 export interface DaemonState {
   requests: Record<string, number>;
+  /** How often requests were parked. */
   parked: number;
+  /** How often a call waited because of `hold`. */
+  heldBack: number;
   moved: number;
   interrupted: number;
   unexpected: number;

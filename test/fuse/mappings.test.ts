@@ -39,7 +39,7 @@ class Mapped {
     await daemon.call('hold', { op: 'write' });
     const handle = await fs.promises.open(this.path, flags);
     const writing = handle.write(text, offset);
-    await until(async () => (await daemon.state()).parked === 1, 'the write');
+    await until(async () => (await daemon.state()).heldBack > 0, 'the write');
     meanwhile();
     await daemon.call('release', { op: 'write' });
     await writing;

@@ -47,6 +47,8 @@ interface Hold {
 class Holds {
   private readonly held = new Map<string, Hold>();
   readonly broken = new Set<string>();
+  /** How often a call was made to wait. */
+  heldBack = 0;
 
   hold(op: string, likeLock: boolean): void {
     let go = (): void => { /* replaced at once */ };
@@ -63,6 +65,7 @@ class Holds {
     if (this.broken.has(op)) throw new TypeError(`${op} is broken on purpose`);
     const held = this.held.get(op);
     if (held === undefined || (held.likeLock && args[0] === drainOp)) return;
+    this.heldBack++;
     throw new Wait(held.ready);
   }
 }
@@ -137,6 +140,7 @@ async function run(c: Command): Promise<unknown> {
     case 'promises': hook.disable(); return promises;
     case 'state': return {
       requests: session.counters.byName(), parked: session.counters.parked,
+      heldBack: holds.heldBack,
       moved: session.counters.moved, interrupted: session.counters.interrupted,
       unexpected: session.counters.unexpected,
       drain: Object.fromEntries(Object.entries(session.drainCounters)),
