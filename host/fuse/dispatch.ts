@@ -465,13 +465,13 @@ export class Dispatcher {
       killSuidgid: (writeFlags & P.WRITE_KILL_SUIDGID) !== 0,
     };
     const node = this.nodes.get(r.nodeid);
-    const range = write.append ? WHOLE_FILE : pagesOf(offset, data.length);
-    const mapped = !write.cached && node !== undefined && node.rdwrHandles > 0;
-    if (mapped) this.cleanMapped(r, node, range);
+    const range = write.cached || node === undefined || node.rdwrHandles === 0 ? null
+      : write.append ? WHOLE_FILE : pagesOf(offset, data.length);
+    if (node !== undefined && range !== null) this.cleanMapped(r, node, range);
     const written = this.vfs.write(op(r), r, r.nodeid, write);
     const reply = (n: number): Done => this.replyWritten(r, n, write.writtenAt, offset, data);
     if (!(written instanceof Promise)) return reply(written);
-    if (!mapped) return written.then(reply);
+    if (node === undefined || range === null) return written.then(reply);
     // It may take several transactions: no page may be filled before the last one.
     const hold = this.drain.holdReads(node, range);
     return written.finally(() => { hold.release(); }).then(reply);

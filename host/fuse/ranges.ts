@@ -2,7 +2,7 @@
  * Sets of byte ranges as short sorted lists, for the bookkeeping of page invalidation.
  *
  * Ranges are page-aligned, end exclusive; Infinity is the end of the file. All functions
- * return new lists and leave their arguments alone.
+ * leave their arguments alone.
  */
 import type { BytePos } from '../core/bytepos.js';
 import { blockOf, restOf } from '../core/bytepos.js';
@@ -29,8 +29,8 @@ export function touches(a: Range, b: Range): boolean {
 }
 
 /** Adds to a list that has at most `maxNr` ranges; when there are more, it covers more. */
-export function add(list: readonly Range[], r: Range, maxNr: number): Range[] {
-  if (list.some((x) => x.start <= r.start && r.end <= x.end)) return [...list];
+export function add(list: readonly Range[], r: Range, maxNr: number): readonly Range[] {
+  if (list.some((x) => x.start <= r.start && r.end <= x.end)) return list;
   const all = merge([...list, r]);
   const [first, last] = [all[0], all.at(-1)];
   return all.length <= maxNr || first === undefined || last === undefined ? all

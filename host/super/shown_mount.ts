@@ -26,14 +26,13 @@ function armTrigger(client: MountClient, name: TriggerName, on: boolean): void {
 
 /** Whether it has not fired yet. What fired in one place is disarmed in the other one. */
 async function isArmed(client: MountClient, name: TriggerName): Promise<boolean> {
-  if (isMountTrigger(name) && !client.triggers.isArmed(name)) {
-    armTrigger(client, name, false);
-    return false;
-  }
-  if (!isServerTrigger(name) || client.member === null) return true;
-  const { armed } = await client.member.state();
-  if (!armed.includes(name)) armTrigger(client, name, false);
-  return armed.includes(name);
+  const { triggers, member } = client;
+  if (!isServerTrigger(name)) return triggers.isArmed(name);
+  const inServer = (await member?.state())?.armed.includes(name) === true;
+  if (!isMountTrigger(name)) return inServer;
+  const armed = triggers.isArmed(name) && (inServer || member === null);
+  if (!armed) armTrigger(client, name, false);
+  return armed;
 }
 
 /** Our waits and those of our server; a thread that does not answer is a wait as well. */
